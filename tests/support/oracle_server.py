@@ -1,0 +1,884 @@
+"""A strict OpenAI-compatible chat-completions server whose model is the oracle.
+
+In-process, in a thread::
+
+    with OracleServer(Settings(length=100)) as server:
+        server.enqueue(Script(fault=Fault("cut", after_tokens=40)))   # for the next request
+        ...                                                           # talk to server.url
+        assert server.counters.disconnects == 0
+
+In a process of its own, with the same methods (for timing tests: no shared interpreter lock)::
+
+    with OracleProcess(Settings(delay_s=0.01)) as server: ...
+
+By hand: ``python -m tests.support.oracle_server --port 8000 --length 500 --delay 0.02``.
+
+What it promises beyond speaking the protocol:
+
+- generation stops within one event-loop turn of a client's disconnect, and never because a client
+  does not read: the socket is watched, and writes never wait;
+- every request is recorded as it came (``server.requests``) with the tokens generated for it and
+  the monotonic times of its first token, last token, end and disconnect;
+- ``length=N`` in the last user message (``"tell me length=500"``) fixes the reply's length, so
+  that a program under test can ask for it; a ``Script`` for the request comes before it, and
+  ``Settings`` after it.
+
+``tokens`` in counters and faults are those of the model, the end-of-text token excluded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import dataclasses
+import itertools
+import json
+import random
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+import zlib
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
+
+from tests.support._http import HttpConnection, Request
+from tests.support._loop_thread import LoopThread
+from tests.support.oracle import Message, Oracle, Plan, Rng, render
+from tests.support.oracle_wire import (
+    ANTHROPIC_REJECTION,
+    ApiError,
+    ChatRequest,
+    Encoder,
+    Feature,
+    Json,
+    PieceCutter,
+    Prefill,
+    Rules,
+    parse_chat,
+)
+
+__all__ = [
+    "Counters",
+    "Fault",
+    "FaultKind",
+    "OracleProcess",
+    "OracleServer",
+    "Record",
+    "Script",
+    "Settings",
+]
+
+T = TypeVar("T")
+
+_BATCH_PIECES = 64  # pieces generated between two looks at the socket when there is no delay
+_DIRECTIVE = re.compile(r"\blength=(\d+)\b")
+_POLL_S = 0.002
+
+
+class FaultKind(StrEnum):
+    """How a reply goes wrong. ``after_tokens`` says when, for those that happen in a stream."""
+
+    HTTP = "http"  # status, with retry_after and html
+    NO_HEADERS = "no_headers"  # takes the request and never answers
+    CUT = "cut"  # closes the connection: FIN, or RST with reset=True
+    STALL = "stall"  # nothing more, for ever; comments every ping_s if set
+    NO_FINISH = "no_finish"  # a well-formed end of stream, but no finish_reason and no [DONE]
+    NO_DONE = "no_done"  # finish_reason, but no [DONE]
+    GARBAGE = "garbage"  # the bytes of `line` as a line of the stream, then goes on
+    ERROR_EVENT = "error_event"  # an error object as an event, then the end of the stream
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that goes wrong with one request."""
+
+    kind: FaultKind | str
+    after_tokens: int | None = 0  # None: when all tokens are sent
+    status: int = 500
+    retry_after: str | None = None
+    html: bool = False
+    message: str = "The server had an error while processing your request."
+    code: str | None = None
+    reset: bool = False
+    ping_s: float | None = None
+    line: str = "data: {not json"
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown kind."""
+        object.__setattr__(self, "kind", FaultKind(self.kind))
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What to do with one request; what is None comes from the settings.
+
+    ``hold_at`` stops the generation, silently, once that many tokens are sent, until
+    ``release()``: a test can act at an exact token without any timing. ``match`` reserves the
+    script for a request whose body contains the string.
+    """
+
+    fault: Fault | None = None
+    length: int | None = None
+    text: str | None = None
+    inserts: Mapping[int, str] = field(default_factory=dict)
+    reasoning: int | None = None
+    delay_s: float | None = None
+    first_token_delay_s: float | None = None
+    tokens_per_chunk: int | tuple[int, int] | None = None
+    hold_at: int | None = None
+    match: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The model, the dialect and the pace of a server. Times are in seconds."""
+
+    # the model
+    models: tuple[str, ...] = ("oracle",)
+    rng: Rng | str = Rng.PURE
+    canonical: bool = True
+    trim: bool = False
+    length: int | None = None
+    eos_every: int = 200
+    reasoning: int = 0
+    context: int = 1 << 17
+    # the dialect
+    api_key: str | None = None
+    strict: bool = True
+    prefill: Prefill | str = Prefill.CONTINUE
+    prefix_field: str = "prefix"
+    rejection: str = ANTHROPIC_REJECTION
+    echo: bool = False
+    features: tuple[Feature | str, ...] = (Feature.LOGPROBS, Feature.USAGE)
+    gzip: bool = False
+    # the pace
+    tokens_per_chunk: int | tuple[int, int] = 1
+    delay_s: float = 0.0
+    first_token_delay_s: float = 0.0
+    headers_delay_s: float = 0.0
+    ping_s: float | None = None
+    send_each: bool = False
+    seed: int = 0
+
+    def rules(self) -> Rules:
+        """Return what a request may contain."""
+        return Rules(
+            prefill=Prefill(self.prefill),
+            prefix_field=self.prefix_field,
+            rejection=self.rejection,
+            features=frozenset(Feature(name) for name in self.features),
+            strict=self.strict,
+            models=self.models,
+        )
+
+
+@dataclass(slots=True)
+class Record:
+    """One request and what became of it. Times are ``time.monotonic_ns()``."""
+
+    number: int
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: Any
+    arrived_ns: int
+    status: int | None = None
+    prompt_tokens: int = 0
+    tokens: int = 0
+    first_token_ns: int | None = None
+    last_token_ns: int | None = None
+    finish_reason: str | None = None
+    ended_ns: int | None = None
+    disconnected_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Totals over all chat requests.
+
+    ``connections`` counts every accepted one; ``held`` the replies that wait for a release.
+    """
+
+    connections: int
+    requests: int
+    prompt_tokens: int
+    tokens: int
+    disconnects: int
+    last_disconnect_ns: int | None
+    last_token_ns: int | None
+    held: int
+
+
+def _total(records: Sequence[Record], connections: int, held: int) -> Counters:
+    left = [r.disconnected_ns for r in records if r.disconnected_ns is not None]
+    tokens = [r.last_token_ns for r in records if r.last_token_ns is not None]
+    return Counters(
+        connections=connections,
+        requests=len(records),
+        prompt_tokens=sum(r.prompt_tokens for r in records),
+        tokens=sum(r.tokens for r in records),
+        disconnects=len(left),
+        last_disconnect_ns=max(left, default=None),
+        last_token_ns=max(tokens, default=None),
+        held=held,
+    )
+
+
+class _Reply:
+    """One accepted chat request on its way out."""
+
+    def __init__(
+        self, settings: Settings, oracle: Oracle, request: ChatRequest, script: Script, number: int
+    ) -> None:
+        self.request = request
+        self.fault = script.fault
+        self.hold_at = script.hold_at
+        self.delay_s = _first(script.delay_s, settings.delay_s)
+        self.first_token_delay_s = _first(script.first_token_delay_s, settings.first_token_delay_s)
+        goes_on = request.continue_final
+        prompt = render(request.messages, continue_final=goes_on, trim=settings.trim)
+        self.prompt_tokens = len(prompt)
+        spare_seed = random.Random(f"{settings.seed}/{number}").getrandbits(31)
+        self.cutter = PieceCutter(
+            oracle.generate(
+                prompt,
+                sampling=request.sampling(spare_seed),
+                plan=_plan(settings, request, script),
+            ),
+            _sizes(script.tokens_per_chunk or settings.tokens_per_chunk, settings.seed),
+            max_tokens=_bound(settings, request, len(prompt)),
+            stops=request.stops,
+            edges=frozenset(filter(None, (self.hold_at, self._fault_at()))),
+            thinking=goes_on and _is_thinking(request.messages[-1]),
+        )
+        self.encoder = Encoder(
+            request,
+            reply_id=f"chatcmpl-{number}",
+            created=int(time.time()),
+            prompt_tokens=len(prompt),
+        )
+        self.echoed = request.messages[-1].content if settings.echo and goes_on else ""
+
+    def _fault_at(self) -> int | None:
+        return self.fault.after_tokens if self.fault else None
+
+    def fault_is_due(self) -> bool:
+        """Tell whether the fault strikes after the tokens so far."""
+        return self.fault is not None and self.fault.after_tokens == self.cutter.count
+
+
+def _bound(settings: Settings, request: ChatRequest, prompt_tokens: int) -> int:
+    room = settings.context - prompt_tokens
+    if room <= 0:
+        text = (
+            f"This model's maximum context length is {settings.context} tokens. However, "
+            f"your messages resulted in {prompt_tokens} tokens."
+        )
+        raise ApiError(400, text, param="messages", code="context_length_exceeded")
+    return room if request.max_tokens is None else min(room, request.max_tokens)
+
+
+def _plan(settings: Settings, request: ChatRequest, script: Script) -> Plan:
+    return Plan(
+        length=_first(script.length, _directed_length(request.messages), settings.length),
+        eos_every=settings.eos_every,
+        text=script.text,
+        inserts=script.inserts,
+        reasoning=_first(script.reasoning, settings.reasoning) or 0,
+    )
+
+
+def _directed_length(messages: Sequence[Message]) -> int | None:
+    found = _DIRECTIVE.search(_last_user_text(messages))
+    return int(found[1]) if found else None
+
+
+def _last_user_text(messages: Sequence[Message]) -> str:
+    return next((m.content for m in reversed(messages) if m.role == "user"), "")
+
+
+def _is_thinking(message: Message) -> bool:
+    return message.reasoning is not None and not message.content
+
+
+def _sizes(choice: int | tuple[int, int], seed: int) -> Iterator[int]:
+    if isinstance(choice, int):
+        return itertools.repeat(choice)
+    low, high = choice
+    draw = random.Random(seed)
+    return (draw.randint(low, high) for _ in itertools.count())
+
+
+def _first(*choices: T | None) -> T:
+    """Return the first choice that is not None, or the last."""
+    return cast(T, next((choice for choice in choices if choice is not None), None))
+
+
+class _Outlet:
+    """The body of an event stream: collects, compresses if asked, sends."""
+
+    def __init__(self, conn: HttpConnection, *, compress: bool) -> None:
+        self._conn = conn
+        self._parts: list[bytes] = []
+        self._zip = zlib.compressobj(wbits=31) if compress else None
+
+    def start(self) -> None:
+        headers = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"}
+        if self._zip:
+            headers["Content-Encoding"] = "gzip"
+        self._conn.start(200, headers, chunked=True)
+
+    def add(self, data: bytes) -> None:
+        self._parts.append(data)
+
+    def flush(self) -> None:
+        data = b"".join(self._parts)
+        self._parts.clear()
+        if self._zip and data:
+            data = self._zip.compress(data) + self._zip.flush(zlib.Z_SYNC_FLUSH)
+        self._conn.send(data)
+
+    def finish(self) -> None:
+        self.flush()
+        if self._zip:
+            self._conn.send(self._zip.flush())
+        self._conn.finish()
+
+
+class _Ended(Exception):
+    """A fault has ended the reply; the value tells whether the connection can be used again."""
+
+
+class _Delivery:
+    """Generates one reply and sends it, streamed or whole, with its pauses and its fault."""
+
+    def __init__(
+        self, core: _Core, conn: HttpConnection, reply: _Reply, record: Record, *, compress: bool
+    ) -> None:
+        self._core = core
+        self._conn = conn
+        self._reply = reply
+        self._record = record
+        self._streamed = reply.request.stream
+        self._out = _Outlet(conn, compress=compress)
+        self._gap = 0
+
+    async def run(self) -> None:
+        """Send the reply; return when its last byte is written."""
+        if self._streamed:
+            self._record.status = 200
+            self._out.start()
+            self._out.add(self._reply.encoder.opening())
+            if self._reply.echoed:
+                self._out.add(self._reply.encoder.text(self._reply.echoed))
+            self._out.flush()
+        async with _pinging(self._out if self._streamed else None, self._core.settings.ping_s):
+            await asyncio.sleep(self._reply.first_token_delay_s)
+            await self._generate()
+        self._record.finish_reason = self._reply.cutter.finish_reason
+
+    async def _generate(self) -> None:
+        pieces = []
+        await self._due()
+        for piece in self._reply.cutter:
+            self._count(len(piece.ids))
+            if self._streamed:
+                self._out.add(self._reply.encoder.piece(piece))
+            else:
+                pieces.append(piece)
+            await self._due()
+            await self._pace(len(piece.ids))
+        if self._streamed:
+            await self._end_stream()
+        else:
+            cutter = self._reply.cutter
+            body = self._reply.encoder.whole(pieces, self._reply.echoed, cutter)
+            self._record.status = 200
+            self._conn.respond(200, {"Content-Type": "application/json"}, body)
+
+    def _count(self, tokens: int) -> None:
+        self._record.tokens += tokens
+        now = time.monotonic_ns()
+        self._record.last_token_ns = now
+        if self._record.first_token_ns is None:
+            self._record.first_token_ns = now
+
+    async def _pace(self, tokens: int) -> None:
+        self._gap += 1
+        if self._reply.delay_s:
+            self._out.flush()
+            await asyncio.sleep(self._reply.delay_s * tokens)
+        elif self._core.settings.send_each or self._gap % _BATCH_PIECES == 0:
+            self._out.flush()
+            await asyncio.sleep(0)
+
+    async def _due(self) -> None:
+        if self._reply.hold_at == self._reply.cutter.count:
+            self._reply.hold_at = None
+            self._out.flush()
+            await self._core.held()
+        if self._reply.fault_is_due():
+            self._out.flush()
+            await self._strike(cast(Fault, self._reply.fault))
+
+    async def _strike(self, fault: Fault) -> None:
+        match fault.kind:
+            case FaultKind.CUT:
+                self._core.end(self._record)
+                await self._conn.cut(reset=fault.reset)
+                raise _Ended
+            case FaultKind.STALL:
+                async with _pinging(self._out if self._streamed else None, fault.ping_s):
+                    await self._conn.gone.wait()
+            case FaultKind.NO_FINISH:
+                self._out.finish()
+                raise _Ended
+            case FaultKind.GARBAGE:
+                self._out.add(fault.line.encode("utf-8", "surrogateescape") + b"\n\n")
+            case FaultKind.ERROR_EVENT:
+                error = ApiError(fault.status, fault.message, kind="server_error", code=fault.code)
+                self._out.add(b"data: " + json.dumps(error.body).encode() + b"\n\n")
+                self._out.finish()
+                raise _Ended
+            case _:
+                pass  # the others strike before the stream or at its end
+
+    async def _end_stream(self) -> None:
+        fault = self._reply.fault
+        if fault is not None and fault.after_tokens is None:
+            self._out.flush()
+            await self._strike(fault)
+        self._out.add(self._reply.encoder.ending(self._reply.cutter.finish_reason))
+        if fault is None or fault.kind is not FaultKind.NO_DONE:
+            self._out.add(Encoder.DONE)
+        self._out.finish()
+
+
+@contextlib.asynccontextmanager
+async def _pinging(out: _Outlet | None, interval_s: float | None) -> AsyncIterator[None]:
+    """Send a comment on the stream every ``interval_s`` for as long as the block runs."""
+    if out is None or interval_s is None:
+        yield
+        return
+
+    async def ping() -> None:
+        while True:
+            await asyncio.sleep(interval_s)
+            out.add(b": ping\n\n")
+            out.flush()
+
+    task = asyncio.get_running_loop().create_task(ping())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+class _Core:
+    """The server itself: everything that happens in the loop."""
+
+    def __init__(self, settings: Settings, otherwise: Script) -> None:
+        self.settings = settings
+        self.otherwise = otherwise
+        self.records: list[Record] = []
+        self.connections = 0
+        self.scripts: deque[Script] = deque()
+        self._oracle = Oracle(settings.rng, canonical=settings.canonical)
+        self._rules = settings.rules()
+        self._server: asyncio.Server | None = None
+        self._open: set[HttpConnection] = set()
+        self._gates: deque[asyncio.Event] = deque()
+
+    # Listening.
+
+    async def listen(self, port: int) -> int:
+        """Start to accept connections; return the port."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: HttpConnection(self._serve), "127.0.0.1", port, backlog=512
+        )
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def refuse(self) -> None:
+        """Stop accepting: a connection attempt is refused. Open connections go on."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    async def close(self) -> None:
+        """Stop accepting and drop every connection."""
+        await self.refuse()
+        for conn in list(self._open):
+            conn.transport.abort()
+
+    # Serving.
+
+    async def _serve(self, conn: HttpConnection) -> None:
+        self.connections += 1
+        self._open.add(conn)
+        try:
+            while (request := await conn.read_request()) is not None:
+                await self._answer(conn, request)
+        except _Ended:
+            conn.transport.close()
+        finally:
+            self._open.discard(conn)
+
+    async def _answer(self, conn: HttpConnection, request: Request) -> None:
+        match request.method, request.path.partition("?")[0]:
+            case "POST", "/v1/chat/completions":
+                await self._chat(conn, request)
+            case "GET", "/v1/models":
+                self._models(conn, request)
+            case "GET", "/_counters":
+                _respond_json(conn, 200, self.report())
+            case "POST", "/_scripts":
+                self.scripts += [script_from_json(value) for value in json.loads(request.body)]
+                _respond_json(conn, 200, {})
+            case "POST", "/_release":
+                _respond_json(conn, 200, {"released": await self.release()})
+            case _:
+                text = f"Invalid URL ({request.method} {request.path})"
+                _respond_json(conn, 404, ApiError(404, text).body)
+
+    def _models(self, conn: HttpConnection, request: Request) -> None:
+        try:
+            self._check_key(request)
+        except ApiError as error:
+            _respond_json(conn, error.status, error.body)
+            return
+        data = [
+            {"id": name, "object": "model", "created": 0, "owned_by": "oracle"}
+            for name in self.settings.models
+        ]
+        _respond_json(conn, 200, {"object": "list", "data": data})
+
+    async def _chat(self, conn: HttpConnection, request: Request) -> None:
+        record = self._record(request)
+        try:
+            await asyncio.sleep(self.settings.headers_delay_s)
+            await self._reply(conn, request, record)
+        except ApiError as error:
+            record.status = error.status
+            _respond_json(conn, error.status, error.body)
+        finally:
+            if record.ended_ns is None and conn.gone_ns is not None:
+                record.disconnected_ns = conn.gone_ns
+            self.end(record)
+
+    async def _reply(self, conn: HttpConnection, request: Request, record: Record) -> None:
+        script = self._script_for(record.body)
+        if await self._fails_first(conn, script.fault, record):
+            return
+        self._check_key(request)
+        chat = parse_chat(record.body, self._rules)
+        reply = _Reply(self.settings, self._oracle, chat, script, record.number)
+        record.prompt_tokens = reply.prompt_tokens
+        compress = self.settings.gzip and "gzip" in request.headers.get("accept-encoding", "")
+        await _Delivery(self, conn, reply, record, compress=compress).run()
+
+    def _record(self, request: Request) -> Record:
+        try:
+            body = json.loads(request.body)
+        except ValueError:
+            body = None
+        now = time.monotonic_ns()
+        record = Record(len(self.records), request.method, request.path, request.headers, body, now)
+        self.records.append(record)
+        return record
+
+    def end(self, record: Record) -> None:
+        """Note the end of a request, once."""
+        if record.ended_ns is None:
+            record.ended_ns = time.monotonic_ns()
+
+    def _script_for(self, body: object) -> Script:
+        said = json.dumps(body, ensure_ascii=False)
+        for script in self.scripts:
+            if script.match is None or script.match in said:
+                self.scripts.remove(script)
+                return script
+        return self.otherwise
+
+    def _check_key(self, request: Request) -> None:
+        key = self.settings.api_key
+        if key is None or request.headers.get("authorization") == f"Bearer {key}":
+            return
+        raise ApiError(401, "Incorrect API key provided.", code="invalid_api_key")
+
+    async def _fails_first(self, conn: HttpConnection, fault: Fault | None, record: Record) -> bool:
+        """Do the faults that come instead of an answer."""
+        if fault is None:
+            return False
+        if fault.kind is FaultKind.NO_HEADERS:
+            await conn.gone.wait()
+            return True
+        if fault.kind is not FaultKind.HTTP:
+            return False
+        record.status = fault.status
+        headers = {} if fault.retry_after is None else {"Retry-After": fault.retry_after}
+        if fault.html:
+            page = f"<html><body><h1>{fault.status}</h1>{fault.message}</body></html>"
+            conn.respond(fault.status, {**headers, "Content-Type": "text/html"}, page.encode())
+        else:
+            kind = "server_error" if fault.status >= 500 else "invalid_request_error"
+            error = ApiError(fault.status, fault.message, kind=kind, code=fault.code)
+            _respond_json(conn, fault.status, error.body, headers)
+        return True
+
+    # What tests steer and see.
+
+    async def held(self) -> None:
+        """Wait for a release."""
+        gate = asyncio.Event()
+        self._gates.append(gate)
+        await gate.wait()
+
+    async def release(self) -> int:
+        """Let every held reply go on; return how many there were."""
+        count = len(self._gates)
+        while self._gates:
+            self._gates.popleft().set()
+        return count
+
+    def report(self) -> Json:
+        """Return all counters and records as JSON."""
+        records = list(self.records)
+        totals = _total(records, self.connections, len(self._gates))
+        return {
+            "counters": dataclasses.asdict(totals),
+            "requests": [dataclasses.asdict(record) for record in records],
+        }
+
+
+def _respond_json(
+    conn: HttpConnection, status: int, value: Json, headers: Mapping[str, str] | None = None
+) -> None:
+    fields = {"Content-Type": "application/json", **(headers or {})}
+    conn.respond(status, fields, json.dumps(value, ensure_ascii=False).encode())
+
+
+# --- Handles -------------------------------------------------------------------------------------
+
+
+class _Handle:
+    """What a test can do with a running server, wherever it runs."""
+
+    url: str
+
+    def _report(self) -> Json:
+        raise NotImplementedError
+
+    @property
+    def base_url(self) -> str:
+        """The URL to give to a client (``--base-url``)."""
+        return f"{self.url}/v1"
+
+    @property
+    def counters(self) -> Counters:
+        """Totals as of now."""
+        return Counters(**self._report()["counters"])
+
+    @property
+    def requests(self) -> list[Record]:
+        """Every chat request so far, in order of arrival; copies."""
+        return [Record(**record) for record in self._report()["requests"]]
+
+    def wait_until(
+        self, condition: Callable[[Counters], bool], *, timeout_s: float = 5.0
+    ) -> Counters:
+        """Return the counters as soon as ``condition`` holds for them.
+
+        Raises:
+            TimeoutError: If it does not within ``timeout_s``; the message shows the counters.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not condition(counters := self.counters):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not in {timeout_s} s: {counters}")
+            time.sleep(_POLL_S)
+        return counters
+
+
+class OracleServer(_Handle):
+    """The server in a thread of this process, between ``__enter__`` and ``__exit__``."""
+
+    def __init__(
+        self, settings: Settings | None = None, *, otherwise: Script | None = None, port: int = 0
+    ) -> None:
+        """Configure; ``otherwise`` is the script for requests that none was enqueued for."""
+        self._thread = LoopThread("oracle-server")
+        self._core = _Core(settings or Settings(), otherwise or Script())
+        self._port = port
+
+    def __enter__(self) -> Self:
+        """Listen on a free port of 127.0.0.1."""
+        self._thread.__enter__()
+        self._port = self._thread.call(self._core.listen, self._port)
+        self.url = f"http://127.0.0.1:{self._port}"
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Drop every connection and stop."""
+        self._thread.call(self._core.close)
+        self._thread.__exit__(kind, error, trace)
+
+    def enqueue(self, *scripts: Script) -> None:
+        """Add scripts; each serves the next request that it matches, in order."""
+        self._core.scripts.extend(scripts)
+
+    def release(self) -> int:
+        """Let replies held by ``hold_at`` go on; return how many there were."""
+        return self._thread.call(self._core.release)
+
+    def refuse(self) -> None:
+        """Refuse connections until ``accept()``; open ones go on."""
+        self._thread.call(self._core.refuse)
+
+    def accept(self) -> None:
+        """Accept connections again, on the same port."""
+        self._thread.call(self._core.listen, self._port)
+
+    def _report(self) -> Json:
+        return self._core.report()
+
+
+class OracleProcess(_Handle):
+    """The server in a process of its own, gone when this one is gone."""
+
+    def __init__(
+        self, settings: Settings | None = None, *, otherwise: Script | None = None
+    ) -> None:
+        """Configure as for ``OracleServer``."""
+        self._config = json.dumps(
+            {
+                "settings": dataclasses.asdict(settings or Settings()),
+                "otherwise": dataclasses.asdict(otherwise or Script()),
+            }
+        )
+
+    def __enter__(self) -> Self:
+        """Start the process and read its URL."""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.oracle_server", "--json", self._config],
+            cwd=Path(__file__).parents[2],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        self.url = self.process.stdout.readline().strip()
+        if not self.url:
+            raise RuntimeError(f"the oracle server did not start: exit {self.process.wait(5)}")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.communicate()
+
+    def enqueue(self, *scripts: Script) -> None:
+        """Add scripts, as ``OracleServer.enqueue``."""
+        self._ask("/_scripts", json.dumps([dataclasses.asdict(s) for s in scripts]).encode())
+
+    def release(self) -> int:
+        """Let held replies go on, as ``OracleServer.release``."""
+        return int(self._ask("/_release", b"{}")["released"])
+
+    def _report(self) -> Json:
+        return self._ask("/_counters")
+
+    def _ask(self, path: str, body: bytes | None = None) -> Json:
+        with urllib.request.urlopen(self.url + path, body, timeout=5) as answer:
+            return cast(Json, json.load(answer))
+
+
+# --- By hand -------------------------------------------------------------------------------------
+
+
+def settings_from_json(value: Mapping[str, Any]) -> Settings:
+    """Return the settings that ``dataclasses.asdict`` and JSON have made lists and strings of."""
+    return Settings(**_tuples(value))
+
+
+def script_from_json(value: Mapping[str, Any]) -> Script:
+    """Return the script that ``dataclasses.asdict`` and JSON have flattened."""
+    fields = _tuples(value)
+    if fields.get("fault") is not None:
+        fields["fault"] = Fault(**fields["fault"])
+    fields["inserts"] = {int(at): text for at, text in fields.get("inserts", {}).items()}
+    return Script(**fields)
+
+
+def _tuples(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.support.oracle_server")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--length", type=int, help="tokens in every reply")
+    parser.add_argument("--delay", type=float, default=0.0, metavar="S", help="seconds a token")
+    parser.add_argument("--tokens-per-chunk", type=int, default=1)
+    parser.add_argument("--reasoning", type=int, default=0, metavar="N", help="reasoning tokens")
+    parser.add_argument("--rng", choices=list(Rng), default=Rng.PURE)
+    parser.add_argument("--prefill", choices=list(Prefill), default=Prefill.CONTINUE)
+    parser.add_argument("--api-key", help="refuse requests without it")
+    parser.add_argument("--lenient", action="store_true", help="ignore unknown fields")
+    parser.add_argument("--json", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _settings(arguments: argparse.Namespace) -> tuple[Settings, Script]:
+    if arguments.json:
+        config = json.loads(arguments.json)
+        return settings_from_json(config["settings"]), script_from_json(config["otherwise"])
+    settings = Settings(
+        length=arguments.length,
+        delay_s=arguments.delay,
+        tokens_per_chunk=arguments.tokens_per_chunk,
+        reasoning=arguments.reasoning,
+        rng=arguments.rng,
+        prefill=arguments.prefill,
+        api_key=arguments.api_key,
+        strict=not arguments.lenient,
+    )
+    return settings, Script()
+
+
+async def _serve_by_hand(arguments: argparse.Namespace) -> None:
+    core = _Core(*_settings(arguments))
+    port = await core.listen(arguments.port)
+    print(f"http://127.0.0.1:{port}", flush=True)
+    if arguments.json:  # started by OracleProcess: its pipe closes when it is gone
+        await asyncio.to_thread(sys.stdin.read)
+    else:
+        await asyncio.Event().wait()
+
+
+def main() -> None:
+    """Serve until interrupted."""
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_serve_by_hand(_arguments()))
+
+
+if __name__ == "__main__":
+    main()
