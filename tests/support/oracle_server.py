@@ -383,7 +383,6 @@ class _Delivery:
         async with _pinging(self._out if self._streamed else None, self._core.settings.ping_s):
             await asyncio.sleep(self._reply.first_token_delay_s)
             await self._generate()
-        self._record.finish_reason = self._reply.cutter.finish_reason
 
     async def _generate(self) -> None:
         pieces = []
@@ -400,9 +399,15 @@ class _Delivery:
             await self._end_stream()
         else:
             cutter = self._reply.cutter
+            self._settle()
             body = self._reply.encoder.whole(pieces, self._reply.echoed, cutter)
-            self._record.status = 200
             self._conn.respond(200, {"Content-Type": "application/json"}, body)
+
+    def _settle(self) -> None:
+        """Complete the record before the last byte is written, so that a reader finds it so."""
+        self._record.finish_reason = self._reply.cutter.finish_reason
+        self._record.status = 200
+        self._core.end(self._record)
 
     def _count(self, tokens: int) -> None:
         self._record.tokens += tokens
@@ -456,6 +461,7 @@ class _Delivery:
         if fault is not None and fault.after_tokens is None:
             self._out.flush()
             await self._strike(fault)
+        self._settle()
         self._out.add(self._reply.encoder.ending(self._reply.cutter.finish_reason))
         if fault is None or fault.kind is not FaultKind.NO_DONE:
             self._out.add(Encoder.DONE)
