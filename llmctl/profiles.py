@@ -53,6 +53,22 @@ class PrefixDialect(StrEnum):
     """A trailing assistant message and nothing else."""
 
 
+class TokenCounts(StrEnum):
+    """How a server tells which tokens a piece of text completes, when it is asked to."""
+
+    LOGPROBS = "logprobs"
+    """The log probabilities that come with each piece: one entry a token, with its bytes."""
+
+    IDS = "ids"
+    """The ids of each piece's tokens (``return_token_ids``)."""
+
+    USAGE = "usage"
+    """A running total in the usage of each piece (``continuous_usage_stats``)."""
+
+    TIMINGS = "timings"
+    """A running total in the timings of each piece (``timings_per_token``)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """A back end, as far as it is known before the first request.
@@ -70,9 +86,11 @@ class Profile:
         prefix: how it goes on behind a prefix; None where that is not known to work.
         prefix_base_url: the address for such requests, where it is another one.
         prefix_echoed: its answer to such a request repeats the prefix.
+        prefix_keeps_blanks: it is known not to trim the blanks at a prefix's end.
         accepts_seed: a ``seed`` in the body is known not to be refused.
         usage_in_stream: ``stream_options.include_usage`` is known not to be refused.
         max_tokens_field: the body's field for the bound on the reply.
+        token_counts: how it tells its tokens; None where it is not known to.
     """
 
     name: str
@@ -86,9 +104,11 @@ class Profile:
     prefix: PrefixDialect | None = None
     prefix_base_url: str | None = None
     prefix_echoed: bool = False
+    prefix_keeps_blanks: bool = False
     accepts_seed: bool = False
     usage_in_stream: bool = True
     max_tokens_field: str = "max_tokens"
+    token_counts: TokenCounts | None = None
 
 
 def _service(name: str, base_url: str, key: str, **known: object) -> Profile:
@@ -156,6 +176,8 @@ _PRESETS = (
         base_url="http://localhost:8080/v1",
         api_key_env="LLAMA_API_KEY",
         prefix=PrefixDialect.TRAILING_ASSISTANT,
+        prefix_keeps_blanks=True,
+        token_counts=TokenCounts.TIMINGS,
         accepts_seed=True,
     ),
     Profile(
@@ -163,6 +185,7 @@ _PRESETS = (
         base_url="http://localhost:8000/v1",
         api_key_env="VLLM_API_KEY",
         prefix=PrefixDialect.CONTINUE_FINAL_MESSAGE,
+        token_counts=TokenCounts.USAGE,
         accepts_seed=True,
     ),
     # Without the flag it silently turns a trailing assistant message into a user's.
@@ -170,6 +193,7 @@ _PRESETS = (
         name="sglang",
         base_url="http://localhost:30000/v1",
         prefix=PrefixDialect.CONTINUE_FINAL_MESSAGE,
+        prefix_keeps_blanks=True,
         accepts_seed=True,
     ),
     Profile(name="lmstudio", base_url="http://localhost:1234/v1", accepts_seed=True),

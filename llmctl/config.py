@@ -1,0 +1,315 @@
+"""What is in force: defaults < file < environment < flags, merged into one frozen object.
+
+The file is TOML. Its top level holds the settings of `Config`; each ``[profiles.NAME]``
+describes a back end, starting from the preset it names (or shares its name with)::
+
+    model = "work/llama-3"
+    idle_timeout = "90s"
+
+    [profiles.work]
+    preset = "vllm"
+    base_url = "http://10.0.0.7:8000/v1"
+    api_key_cmd = "pass show work/llm"
+
+A key that nobody knows and a value of the wrong type are errors that say where they are.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from llmctl.durations import parse_duration
+from llmctl.errors import UsageError
+from llmctl.events import Guarantee
+from llmctl.profiles import PRESETS, Api, PrefixDialect, Profile, checked_url, nearest
+
+if TYPE_CHECKING:
+    from llmctl.environment import Environment
+
+FILE_NAME = "config.toml"
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
+
+class Color(StrEnum):
+    """When to use colour."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+class OnPause(StrEnum):
+    """What a pause does to the generation; auto lets the command decide."""
+
+    AUTO = "auto"
+    HOLD = "hold"
+    CUT = "cut"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """All settings, after merging. Durations are in seconds; None means no limit.
+
+    Attributes:
+        model: the model where ``-m`` names none; None means the embedded default.
+        color: when to use colour.
+        plain: append-only output for screen readers.
+        system: system message of new conversations.
+        temperature: sampling temperature.
+        top_p: nucleus sampling mass.
+        max_tokens: bound on a reply, in tokens.
+        on_pause: what a pause does to the generation.
+        require: the weakest guarantee a resume may have.
+        connect_timeout: for a connection to be made.
+        first_token_timeout: from the request to the first token.
+        idle_timeout: between two tokens.
+        timeout: for this process's share of a reply.
+        profiles: the back ends, presets included.
+        base_url: the server given for this command alone.
+        api: the protocol spoken there.
+        api_key_env: the variable with its key.
+        file: the configuration file, whether or not it exists.
+        origins: for each setting that is not a default, where it came from.
+    """
+
+    model: str | None = None
+    color: Color = Color.AUTO
+    plain: bool = False
+    system: str | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    on_pause: OnPause = OnPause.AUTO
+    require: Guarantee = Guarantee.TEXT
+    connect_timeout: float | None = 10.0
+    first_token_timeout: float | None = None
+    idle_timeout: float | None = None
+    timeout: float | None = None
+    profiles: Mapping[str, Profile] = field(default_factory=lambda: PRESETS)
+    base_url: str | None = None
+    api: Api = Api.AUTO
+    api_key_env: str | None = None
+    file: Path = Path(FILE_NAME)
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+    def wants_color(self, env: Environment, descriptor: int) -> bool:
+        """Say whether to use colour on a descriptor."""
+        if self.color is Color.AUTO:
+            return env.allows_color(descriptor)
+        return self.color is Color.ALWAYS
+
+
+class _WrongTypeError(Exception):
+    """A value is not what its setting takes; the text says what it takes."""
+
+
+def load(
+    env: Environment,
+    *,
+    file: str | Path | None = None,
+    flags: Mapping[str, Any] = MappingProxyType({}),
+) -> Config:
+    """Read the configuration.
+
+    Args:
+        env: gives the variables and the default place of the file.
+        file: the file to read instead; it must exist.
+        flags: settings from the command line, by the names of `Config`; None is not given.
+
+    Raises:
+        UsageError: the file can't be read, or says something nobody understands.
+    """
+    path = config_path(env, file)
+    named = file is not None or env.variable("LLMCTL_CONFIG") is not None
+    settings, profiles = parse(_text_of(path, must_exist=named), path)
+    origins = dict.fromkeys(settings, str(path))
+    for name, value, origin in _overrides(env, flags):
+        settings[name], origins[name] = value, origin
+    return Config(**settings, profiles=profiles, file=path, origins=origins)
+
+
+def config_path(env: Environment, file: str | Path | None = None) -> Path:
+    """Return the configuration file's place: ``--config``, ``LLMCTL_CONFIG``, the default."""
+    chosen = file or env.variable("LLMCTL_CONFIG")
+    return env.config / FILE_NAME if chosen is None else env.resolve(chosen)
+
+
+def parse(text: str, path: Path) -> tuple[dict[str, Any], Mapping[str, Profile]]:
+    """Return the settings and the profiles that a configuration file's text holds.
+
+    Raises:
+        UsageError: it is not TOML, or says something nobody understands.
+    """
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path} is not TOML: {error}.") from error
+    profiles = tables.pop("profiles", {})
+    if not isinstance(profiles, dict):
+        raise UsageError(f"{path}: profiles must be tables.", "Write [profiles.NAME].")
+    settings = _checked(tables, _SETTINGS, f"{path}: ")
+    return settings, {**PRESETS, **{n: _profile(n, t, path) for n, t in profiles.items()}}
+
+
+def setting_names() -> list[str]:
+    """Return the settings that a configuration file may hold, profiles aside."""
+    return list(_SETTINGS)
+
+
+def _text_of(path: Path, *, must_exist: bool) -> str:
+    try:
+        return path.read_text("utf-8")
+    except FileNotFoundError as error:
+        if must_exist:
+            raise UsageError(f"There is no configuration file {path}.") from error
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"The configuration file {path} can't be read: {error}.") from error
+
+
+def _overrides(env: Environment, flags: Mapping[str, Any]) -> list[tuple[str, Any, str]]:
+    """List what stands above the file, weakest first, each with its origin."""
+    found: list[tuple[str, Any, str]] = []
+    if (model := env.variable("LLMCTL_MODEL")) is not None:
+        found.append(("model", model, "LLMCTL_MODEL"))
+    if "LLMCTL_PLAIN" in env.variables:
+        found.append(("plain", env.flag("LLMCTL_PLAIN"), "LLMCTL_PLAIN"))
+    return found + [
+        (name, value, f"--{name.replace('_', '-')}")
+        for name, value in flags.items()
+        if value is not None
+    ]
+
+
+def _profile(name: str, table: object, path: Path) -> Profile:
+    where = f"{path}: profiles.{name}"
+    if not isinstance(table, dict):
+        raise UsageError(f"{where} must be a table.", f"Write [profiles.{name}].")
+    known = _checked(table, _PROFILE_SETTINGS, f"{where}.")
+    base = known.pop("preset", None) or PRESETS.get(name)
+    if base is not None:
+        return replace(base, **{**known, "name": name})
+    if "base_url" not in known:
+        raise UsageError(f"{where} has neither base_url nor preset.")
+    return Profile(name=name, **known)
+
+
+def _checked(
+    table: Mapping[str, object], kinds: Mapping[str, Callable[[object], Any]], where: str
+) -> dict[str, Any]:
+    return {name: _value(name, value, kinds, where) for name, value in table.items()}
+
+
+def _value(
+    name: str, value: object, kinds: Mapping[str, Callable[[object], Any]], where: str
+) -> Any:  # noqa: ANN401  (whatever the setting's reader makes of it)
+    if name not in kinds:
+        close = nearest(name, kinds)
+        hint = f"Did you mean '{close}'?" if close else f"Known are {', '.join(kinds)}."
+        raise UsageError(f"{where}{name} is not a setting.", hint)
+    try:
+        return kinds[name](value)
+    except _WrongTypeError as error:
+        raise UsageError(f"{where}{name} must be {error}, not {value!r}.") from error
+    except UsageError as error:
+        raise UsageError(f"{where}{name}: {error.message}", error.hint) from error
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    raise _WrongTypeError("a string")
+
+
+def _flag(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise _WrongTypeError("true or false")
+
+
+def _number(value: object) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    raise _WrongTypeError("a number")
+
+
+def _count(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    raise _WrongTypeError("a whole number above 0")
+
+
+def _duration(value: object) -> float:
+    if isinstance(value, bool):
+        raise _WrongTypeError("a duration")
+    return parse_duration(str(value))
+
+
+def _one_of(choices: type[_Choice]) -> Callable[[object], _Choice]:
+    def read(value: object) -> _Choice:
+        try:
+            return choices(_text(value))
+        except (ValueError, _WrongTypeError) as error:
+            raise _WrongTypeError("one of " + ", ".join(choices)) from error
+
+    return read
+
+
+def _url(value: object) -> str:
+    return checked_url(_text(value))
+
+
+def _command(value: object) -> str | tuple[str, ...]:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and value and all(isinstance(word, str) for word in value):
+        return tuple(value)
+    raise _WrongTypeError("a command: a string or a list of strings")
+
+
+def _preset(value: object) -> Profile:
+    try:
+        return PRESETS[_text(value)]
+    except KeyError as error:
+        raise _WrongTypeError("one of " + ", ".join(PRESETS)) from error
+
+
+_SETTINGS: Mapping[str, Callable[[object], Any]] = {
+    "model": _text,
+    "color": _one_of(Color),
+    "plain": _flag,
+    "system": _text,
+    "temperature": _number,
+    "top_p": _number,
+    "max_tokens": _count,
+    "on_pause": _one_of(OnPause),
+    "require": _one_of(Guarantee),
+    "connect_timeout": _duration,
+    "first_token_timeout": _duration,
+    "idle_timeout": _duration,
+    "timeout": _duration,
+}
+
+_PROFILE_SETTINGS: Mapping[str, Callable[[object], Any]] = {
+    "preset": _preset,
+    "base_url": _url,
+    "api": _one_of(Api),
+    "api_key_env": _text,
+    "api_key_cmd": _command,
+    "requires_key": _flag,
+    "billed": _flag,
+    "model": _text,
+    "prefix": _one_of(PrefixDialect),
+    "prefix_base_url": _url,
+    "prefix_echoed": _flag,
+    "accepts_seed": _flag,
+    "usage_in_stream": _flag,
+    "max_tokens_field": _text,
+}
