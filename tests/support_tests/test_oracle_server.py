@@ -44,11 +44,16 @@ def posted(
     server: OracleServer | OracleProcess, fields: Json, headers: dict[str, str] | None = None
 ) -> Iterator[tuple[http.client.HTTPResponse, socket.socket]]:
     connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=10)
-    connection.request("POST", "/v1/chat/completions", json.dumps(fields), headers or {})
-    assert connection.sock is not None
-    plug = connection.sock
     with closing(connection):
-        yield connection.getresponse(), plug
+        connection.request("POST", "/v1/chat/completions", json.dumps(fields), headers or {})
+        assert connection.sock is not None
+        plug = connection.sock
+        with connection.getresponse() as answer:
+            yield answer, plug
+
+
+def openai_client(server: OracleServer) -> openai.OpenAI:
+    return openai.OpenAI(base_url=server.base_url, api_key="none", max_retries=0)
 
 
 def ask(
@@ -90,8 +95,7 @@ def test_streamed_whole_and_oracle_agree() -> None:
 
 
 def test_the_openai_package_understands_it() -> None:
-    with OracleServer(Settings(length=50)) as server:
-        client = openai.OpenAI(base_url=server.base_url, api_key="none", max_retries=0)
+    with OracleServer(Settings(length=50)) as server, openai_client(server) as client:
         assert [model.id for model in client.models.list()] == ["oracle"]
         stream = client.chat.completions.create(
             model="oracle",
@@ -329,13 +333,14 @@ def test_echo_and_trim() -> None:
 
 def read_all(answer: http.client.HTTPResponse) -> tuple[str, str]:
     """Return what can be read and the name of the error that ended it."""
-    data = b""
+    parts = []
+    error = ""
     try:
-        while piece := answer.read1():
-            data += piece
-    except (http.client.HTTPException, OSError) as error:
-        return data.decode(), type(error).__name__
-    return data.decode(), ""
+        while part := answer.read1():
+            parts.append(part)
+    except (http.client.HTTPException, OSError) as caught:
+        error = type(caught).__name__
+    return b"".join(parts).decode(), error
 
 
 def text_in(data: str) -> str:
@@ -448,8 +453,7 @@ def test_refused_connections_then_the_same_port() -> None:
 
 
 def test_gzip_streams() -> None:
-    with OracleServer(Settings(length=100, gzip=True)) as server:
-        client = openai.OpenAI(base_url=server.base_url, api_key="none", max_retries=0)
+    with OracleServer(Settings(length=100, gzip=True)) as server, openai_client(server) as client:
         with client.chat.completions.with_streaming_response.create(
             model="oracle", messages=[{"role": "user", "content": "hello"}], stream=True
         ) as answer:
