@@ -1,0 +1,1 @@
+"""Adapters to the places where models live; one file per wire protocol."""

@@ -1,0 +1,109 @@
+"""The events of a streamed chat completion, made into chunks. Pure.
+
+`ReplyReader` takes the decoded events in order and says what the model wrote (choice 0
+only), how the reply ended, and what the server counted. It is lenient about what servers
+leave out and strict about the one thing that matters: a reply has ended when the server
+said so (a ``finish_reason``, or ``[DONE]``), and not otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from llmctl.backends.surrogates import SurrogateJoiner
+from llmctl.backends.token_counts import TokenCounter
+from llmctl.events import Channel, Chunk, Usage
+
+_DONE = "[DONE]"
+_CONTEXT_FULL = {"model_length", "model_context_window_exceeded"}
+
+
+class ErrorEvent(Exception):  # noqa: N818  (an event of the stream, not our error)
+    """The server sent an error inside the stream.
+
+    Args:
+        body: the error as it sent it.
+    """
+
+    def __init__(self, body: Any) -> None:
+        super().__init__("error event")
+        self.body = body
+
+
+class ReplyReader:
+    """Reads the events of one reply.
+
+    Attributes:
+        finish_reason: the server's word for the end, as soon as it was said.
+        usage: the server's accounting, as soon as it was sent.
+        done: nothing more will come.
+    """
+
+    def __init__(self, counter: TokenCounter) -> None:
+        self.finish_reason: str | None = None
+        self.usage: Usage | None = None
+        self.done = False
+        self._counter = counter
+        self._joiners = {channel: SurrogateJoiner() for channel in Channel}
+
+    @property
+    def ended(self) -> bool:
+        """Whether the server said that the reply is at its end."""
+        return self.done or self.finish_reason is not None
+
+    def read(self, data: str, kind: str = "message") -> Iterator[Chunk]:
+        """Yield what one event adds to the reply.
+
+        Args:
+            data: the event's data.
+            kind: the event's type; some servers call an error one.
+
+        Raises:
+            ErrorEvent: the event is an error.
+            ValueError: the data is not a JSON object of the protocol.
+        """
+        if data == _DONE:
+            self.done = True
+            return
+        event = json.loads(data)
+        if not isinstance(event, dict):
+            raise ValueError("not a JSON object")  # noqa: TRY004  (one kind of garbage)
+        if kind == "error" or event.get("error"):
+            raise ErrorEvent(event.get("error") or event)
+        if event.get("usage"):
+            self.usage = _usage(event["usage"])
+        for choice in event.get("choices") or ():
+            if not choice.get("index"):
+                yield from self._choice(choice, event)
+
+    def last(self) -> Iterator[Chunk]:
+        """Yield what ends the reply: half a character left over, and the end itself."""
+        for channel, joiner in self._joiners.items():
+            if text := joiner.flush():
+                yield Chunk(text, channel)
+        yield Chunk(
+            finish_reason=self.finish_reason or "stop",
+            context_full=self.finish_reason in _CONTEXT_FULL,
+            usage=self.usage,
+        )
+
+    def _choice(self, choice: Mapping[str, Any], event: Mapping[str, Any]) -> Iterator[Chunk]:
+        delta = choice.get("delta") or choice.get("message") or {}
+        self.finish_reason = choice.get("finish_reason") or self.finish_reason
+        if reasoning := delta.get("reasoning_content") or delta.get("reasoning"):
+            self._counter.reasoning()
+            if text := self._joiners[Channel.REASONING].join(reasoning):
+                yield Chunk(text, Channel.REASONING)
+        content = delta.get("content") or delta.get("refusal") or ""
+        text = self._joiners[Channel.CONTENT].join(content)
+        tokens, ends, ids = self._counter.count(text, choice, event)
+        if text:
+            yield Chunk(text, Channel.CONTENT, tokens, ends, ids)
+
+
+def _usage(usage: Mapping[str, Any]) -> Usage:
+    return Usage(
+        usage.get("prompt_tokens"), usage.get("completion_tokens"), usage.get("total_tokens")
+    )

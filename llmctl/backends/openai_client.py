@@ -1,0 +1,136 @@
+"""The `openai` package's client, as far as we use it: one POST whose body is a stream.
+
+Importing this module imports `openai`; do it late. What the client would do of itself
+and nobody asked for is turned off: retries, time limits, redirects (they would carry
+prompt and key elsewhere), headers about this machine, and another service's organisation.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urljoin
+
+import httpx2
+import openai
+
+from llmctl.backends.openai_errors import BROKEN_STREAM, Explainer
+from llmctl.errors import Refused, UsageError
+from llmctl.profiles import Profile, is_on_this_machine
+
+_UNASKED = (
+    "X-Stainless-Arch",
+    "X-Stainless-Async",
+    "X-Stainless-Lang",
+    "X-Stainless-OS",
+    "X-Stainless-Package-Version",
+    "X-Stainless-Read-Timeout",
+    "X-Stainless-Retry-Count",
+    "X-Stainless-Runtime",
+    "X-Stainless-Runtime-Version",
+)
+_OPENAI_ONLY = ("OpenAI-Organization", "OpenAI-Project")
+_NO_KEY = "none"
+"""The package wants some key; without one its header is left out."""
+
+
+class OpenAiClient:
+    """Posts to one server.
+
+    Attributes:
+        explain: turns what fails here into our errors.
+        broken_stream: what reading a body may raise.
+
+    Args:
+        profile: where the server is.
+        key: the API key; None sends none.
+
+    Raises:
+        Refused: the key can't be a key.
+        UsageError: the address or the proxy settings of the environment can't be used.
+    """
+
+    broken_stream = BROKEN_STREAM
+
+    def __init__(self, profile: Profile, key: str | None) -> None:
+        _check_key(key)
+        self.explain = Explainer(profile.base_url, key)
+        self._headers = _headers(profile, key)
+        self._base_url = profile.base_url
+        try:
+            self._client = openai.AsyncOpenAI(
+                api_key=key or _NO_KEY,
+                base_url=profile.base_url,
+                max_retries=0,
+                timeout=None,
+                http_client=_http_client(profile.base_url),
+            )
+        except (ImportError, ValueError, httpx2.InvalidURL) as error:
+            message = f"The address or the proxy settings can't be used: {error}"
+            raise UsageError(message) from error
+
+    async def post(
+        self, path: str, body: Mapping[str, Any], *, base_url: str | None = None
+    ) -> httpx2.Response:
+        """Send a body and return the answer, its own body still to be read.
+
+        Args:
+            path: behind the address.
+            body: a JSON object.
+            base_url: another address of the same server.
+
+        Raises:
+            LlmctlError: it was not accepted.
+        """
+        try:
+            stream = await self._client.post(
+                urljoin((base_url or self._base_url).rstrip("/") + "/", path),
+                cast_to=object,
+                body=body,
+                options={"headers": self._headers},
+                stream=True,
+                stream_cls=openai.AsyncStream[object],
+            )
+        except (openai.APIError, httpx2.InvalidURL) as error:
+            raise self.explain.error(error) from self.explain.cause(error)
+        return stream.response
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._client.close()
+
+
+def _http_client(base_url: str) -> httpx2.AsyncClient:
+    """Return a client without time limits, without redirects, and of any width.
+
+    Proxies and authorities of the environment count, except on this machine. A plain
+    address gets a TLS context that trusts nobody: loading the real one takes 30 ms.
+    """
+    here = is_on_this_machine(base_url)
+    bare = base_url.startswith("http://") and here
+    return openai.DefaultAsyncHttpxClient(
+        timeout=None,
+        follow_redirects=False,
+        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
+        trust_env=not here,
+        verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if bare else True,
+    )
+
+
+def _headers(profile: Profile, key: str | None) -> dict[str, str | openai.Omit]:
+    unwanted = [*_UNASKED]
+    if profile.name != "openai":
+        unwanted += _OPENAI_ONLY
+    if key is None:
+        unwanted.append("Authorization")
+    return {"User-Agent": "llmctl", **{name: openai.Omit() for name in unwanted}}
+
+
+def _check_key(key: str | None) -> None:
+    """Refuse a key that no header can carry, before some library quotes it in an error."""
+    if key is not None and not (key.isascii() and key.isprintable() and " " not in key and key):
+        raise Refused(
+            "The API key is empty or has characters that a key can't have.",
+            "Store it again with: llmctl keys set.",
+        )

@@ -1,0 +1,113 @@
+"""Which tokens a piece of streamed text completes. Pure.
+
+Servers tell it in four ways, and most tell nothing:
+
+- log probabilities, one entry a token with its bytes: exact, and it proves itself, since
+  the bytes must spell the text;
+- the ids of the piece's tokens;
+- a running total, in ``timings.predicted_n`` or in the ``usage`` of every chunk.
+
+Tokens and text don't arrive in step: a server holds an unfinished character back and
+sends an empty text for its first tokens. A token is therefore told with the text that
+completes it. A number that can't be exact is not told at all: totals also count the
+tokens between reasoning and content, and run ahead where a server holds text back
+because it might be the beginning of a stop text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+_CONTINUATION = range(0x80, 0xC0)
+
+
+class Counted(NamedTuple):
+    """The tokens a text completes; the fields mean what they mean in `Chunk`."""
+
+    tokens: int | None = None
+    ends: tuple[int, ...] | None = None
+    ids: tuple[int, ...] | None = None
+
+
+UNKNOWN = Counted()
+
+
+@dataclass(slots=True)
+class TokenCounter:
+    """Counts the content tokens of one reply.
+
+    Attributes:
+        trusts_usage: a ``usage`` in every chunk is a running total.
+        in_step: texts are not held back, so that totals belong to the text they come with.
+    """
+
+    trusts_usage: bool = False
+    in_step: bool = True
+    _told: int = 0
+    _spelling: bytes = b""
+    _ends: tuple[int, ...] = ()
+    _ids: tuple[int, ...] = ()
+
+    def reasoning(self) -> None:
+        """Note that there was reasoning: totals say nothing about content from here on."""
+        self.in_step = False
+
+    def count(self, text: str, choice: Mapping[str, Any], chunk: Mapping[str, Any]) -> Counted:
+        """Return what ``text`` completes, given the chunk it came in."""
+        entries = (choice.get("logprobs") or {}).get("content")
+        if entries or self._spelling:
+            return self._from_spelling(text, entries or ())
+        if not self.in_step:
+            return UNKNOWN
+        ids = choice.get("token_ids")
+        if ids or self._ids:
+            return self._from_ids(text, ids or ())
+        return self._from_total(text, self._total(chunk))
+
+    def _from_spelling(self, text: str, entries: Iterable[Mapping[str, Any]]) -> Counted:
+        """Lay the tokens' bytes along the text's; a token with no bytes writes nothing."""
+        for spelled in map(_spelled, entries):
+            self._spelling += spelled
+            self._ends += (len(self._spelling),) if spelled else ()
+        raw = text.encode()
+        if not self._spelling.startswith(raw):
+            self._spelling, self._ends = b"", ()
+            return UNKNOWN
+        done = [end for end in self._ends if end <= len(raw)]
+        self._ends = tuple(end - len(raw) for end in self._ends[len(done) :])
+        self._spelling = self._spelling[len(raw) :]
+        return Counted(len(done), tuple(_chars_begun(raw, end) for end in done))
+
+    def _from_ids(self, text: str, ids: Sequence[int]) -> Counted:
+        self._ids += tuple(ids)
+        if not text:
+            return Counted(0)
+        done, self._ids = self._ids, ()
+        return Counted(len(done), ids=done)
+
+    def _from_total(self, text: str, total: int | None) -> Counted:
+        if total is None:
+            return UNKNOWN
+        if not text:
+            return Counted(0)
+        fresh, self._told = total - self._told, total
+        return Counted(fresh)
+
+    def _total(self, chunk: Mapping[str, Any]) -> int | None:
+        total = (chunk.get("timings") or {}).get("predicted_n")
+        if total is None and self.trusts_usage:
+            total = (chunk.get("usage") or {}).get("completion_tokens")
+        return total if isinstance(total, int) else None
+
+
+def _spelled(entry: Mapping[str, Any]) -> bytes:
+    spelled = entry.get("bytes")
+    return str(entry.get("token", "")).encode() if spelled is None else bytes(spelled)
+
+
+def _chars_begun(raw: bytes, end: int) -> int:
+    """Return how many characters begin before byte ``end`` of UTF-8 text."""
+    head = raw[:end]
+    return end if head.isascii() else sum(byte not in _CONTINUATION for byte in head)
