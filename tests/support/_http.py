@@ -9,20 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
-import socket
-import struct
-import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import cast
 
-__all__ = ["HttpConnection", "Request"]
+from tests.support._sockets import delivered
+from tests.support._sockets import reset as send_reset
 
-_SIOCOUTQ = 0x5411  # Linux: bytes the peer's kernel has not acknowledged
-_FLUSH_PATIENCE_S = 2.0
+__all__ = ["HttpConnection", "Request"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,23 +153,7 @@ class HttpConnection(asyncio.Protocol):
 
     async def cut(self, *, reset: bool) -> None:
         """Close in the middle of the body: what was sent arrives, then FIN or RST."""
-        await self._delivered()
+        await delivered(self.transport)
         if reset:
-            self._socket().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            send_reset(self.transport)
         self.transport.abort()
-
-    async def _delivered(self) -> None:
-        deadline = time.monotonic() + _FLUSH_PATIENCE_S
-        while time.monotonic() < deadline and (
-            self.transport.get_write_buffer_size() or self._unacknowledged()
-        ):
-            await asyncio.sleep(0.001)
-
-    def _unacknowledged(self) -> int:
-        if not sys.platform.startswith("linux"):
-            return 0
-        answer = fcntl.ioctl(self._socket().fileno(), _SIOCOUTQ, b"\0" * 4)
-        return int(struct.unpack("i", answer)[0])
-
-    def _socket(self) -> socket.socket:
-        return cast(socket.socket, self.transport.get_extra_info("socket"))

@@ -545,7 +545,10 @@ class _Core:
             case "GET", "/v1/models":
                 self._models(conn, request)
             case "GET", "/_counters":
-                _respond_json(conn, 200, self.report())
+                _respond_json(conn, 200, dataclasses.asdict(self.counters()))
+            case "GET", "/_requests":
+                records = [dataclasses.asdict(record) for record in self.records]
+                _respond_json(conn, 200, {"requests": records})
             case "POST", "/_scripts":
                 self.scripts += [script_from_json(value) for value in json.loads(request.body)]
                 _respond_json(conn, 200, {})
@@ -655,14 +658,9 @@ class _Core:
             self._gates.popleft().set()
         return count
 
-    def report(self) -> Json:
-        """Return all counters and records as JSON."""
-        records = list(self.records)
-        totals = _total(records, self.connections, len(self._gates))
-        return {
-            "counters": dataclasses.asdict(totals),
-            "requests": [dataclasses.asdict(record) for record in records],
-        }
+    def counters(self) -> Counters:
+        """Return the totals as of now."""
+        return _total(list(self.records), self.connections, len(self._gates))
 
 
 def _respond_json(
@@ -680,9 +678,6 @@ class _Handle:
 
     url: str
 
-    def _report(self) -> Json:
-        raise NotImplementedError
-
     @property
     def base_url(self) -> str:
         """The URL to give to a client (``--base-url``)."""
@@ -691,12 +686,12 @@ class _Handle:
     @property
     def counters(self) -> Counters:
         """Totals as of now."""
-        return Counters(**self._report()["counters"])
+        raise NotImplementedError
 
     @property
     def requests(self) -> list[Record]:
         """Every chat request so far, in order of arrival; copies."""
-        return [Record(**record) for record in self._report()["requests"]]
+        raise NotImplementedError
 
     def wait_until(
         self, condition: Callable[[Counters], bool], *, timeout_s: float = 5.0
@@ -758,8 +753,15 @@ class OracleServer(_Handle):
         """Accept connections again, on the same port."""
         self._thread.call(self._core.listen, self._port)
 
-    def _report(self) -> Json:
-        return self._core.report()
+    @property
+    def counters(self) -> Counters:
+        """Totals as of now."""
+        return self._core.counters()
+
+    @property
+    def requests(self) -> list[Record]:
+        """Every chat request so far, in order of arrival; copies."""
+        return [dataclasses.replace(record) for record in list(self._core.records)]
 
 
 class OracleProcess(_Handle):
@@ -809,8 +811,15 @@ class OracleProcess(_Handle):
         """Let held replies go on, as ``OracleServer.release``."""
         return int(self._ask("/_release", b"{}")["released"])
 
-    def _report(self) -> Json:
-        return self._ask("/_counters")
+    @property
+    def counters(self) -> Counters:
+        """Totals as of now."""
+        return Counters(**self._ask("/_counters"))
+
+    @property
+    def requests(self) -> list[Record]:
+        """Every chat request so far, in order of arrival; copies."""
+        return [Record(**record) for record in self._ask("/_requests")["requests"]]
 
     def _ask(self, path: str, body: bytes | None = None) -> Json:
         with urllib.request.urlopen(self.url + path, body, timeout=5) as answer:
