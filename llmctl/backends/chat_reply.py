@@ -20,14 +20,14 @@ _DONE = "[DONE]"
 _CONTEXT_FULL = {"model_length", "model_context_window_exceeded"}
 
 
-class ErrorEvent(Exception):  # noqa: N818  (an event of the stream, not our error)
+class ErrorEvent(Exception):
     """The server sent an error inside the stream.
 
     Args:
         body: the error as it sent it.
     """
 
-    def __init__(self, body: Any) -> None:
+    def __init__(self, body: object) -> None:
         super().__init__("error event")
         self.body = body
 

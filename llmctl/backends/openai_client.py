@@ -45,6 +45,7 @@ class OpenAiClient:
     Args:
         profile: where the server is.
         key: the API key; None sends none.
+        connect_timeout_s: how long a connection may take to come about, in seconds.
 
     Raises:
         Refused: the key can't be a key.
@@ -53,7 +54,9 @@ class OpenAiClient:
 
     broken_stream = BROKEN_STREAM
 
-    def __init__(self, profile: Profile, key: str | None) -> None:
+    def __init__(
+        self, profile: Profile, key: str | None, *, connect_timeout_s: float | None = None
+    ) -> None:
         _check_key(key)
         self.explain = Explainer(profile.base_url, key)
         self._headers = _headers(profile, key)
@@ -63,7 +66,7 @@ class OpenAiClient:
                 api_key=key or _NO_KEY,
                 base_url=profile.base_url,
                 max_retries=0,
-                timeout=None,
+                timeout=httpx2.Timeout(None, connect=connect_timeout_s),
                 http_client=_http_client(profile.base_url),
             )
         except (ImportError, ValueError, httpx2.InvalidURL) as error:
@@ -92,7 +95,7 @@ class OpenAiClient:
                 stream=True,
                 stream_cls=openai.AsyncStream[object],
             )
-        except (openai.APIError, httpx2.InvalidURL) as error:
+        except openai.APIError as error:
             raise self.explain.error(error) from self.explain.cause(error)
         return stream.response
 

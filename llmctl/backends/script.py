@@ -21,7 +21,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import accumulate
 from pathlib import Path
@@ -154,13 +154,13 @@ def _words(text: str) -> Iterable[Step]:
 def _step(entry: str | Mapping[str, Any]) -> Step:
     if isinstance(entry, str):
         return Step(_chunk(well_formed(entry)))
-    channel = Channel(entry.get("channel", Channel.CONTENT))
-    chunk = _chunk(well_formed(entry["text"]), channel, entry.get("tokens", "words"))
+    chunk = _chunk(well_formed(entry["text"]), Channel(entry.get("channel", Channel.CONTENT)))
+    if "tokens" in entry:
+        ends = chunk.ends if entry["tokens"] == chunk.tokens else None
+        chunk = replace(chunk, tokens=entry["tokens"], ends=ends)
     return Step(chunk, entry.get("delay_s"))
 
 
-def _chunk(text: str, channel: Channel = Channel.CONTENT, tokens: Any = "words") -> Chunk:
-    if tokens == "words":
-        ends = tuple(accumulate(map(len, _WORD.findall(text))))
-        return Chunk(text, channel, len(ends), ends)
-    return Chunk(text, channel, tokens, (len(text),) if tokens == 1 else None)
+def _chunk(text: str, channel: Channel = Channel.CONTENT) -> Chunk:
+    ends = tuple(accumulate(map(len, _WORD.findall(text))))
+    return Chunk(text, channel, len(ends), ends)

@@ -19,7 +19,6 @@ from anyio.lowlevel import checkpoint
 
 from llmctl.backends.script import Fault, FaultKind, Script, script_from_file
 from llmctl.backends.scripts import BUILT_IN
-from llmctl.backends.seam import without_head
 from llmctl.conversation import Prefix, Request
 from llmctl.errors import (
     Disconnected,
@@ -107,8 +106,14 @@ class ScriptedBackEnd:
         chars = self._chars_behind(after) if by is Strategy.PREFIX else 0
         yield ScriptedStream(self._script, faults, chars, request.options.max_tokens)
 
+    async def ready(self) -> None:
+        """Return at once: there is nothing to load."""
+
+    def discard(self, conditions: Mapping[str, Any]) -> None:
+        """Do nothing: there is nothing saved."""
+
     async def aclose(self) -> None:
-        """Do nothing; the port has it."""
+        """Do nothing: there is nothing open."""
 
     def _due(self) -> list[Fault]:
         """Return the faults that strike the next fresh request."""
@@ -183,7 +188,7 @@ class ScriptedStream:
             if self._chars and not _is_content(chunk):
                 continue  # a prefix has all of the reasoning before it
             skip, head = max(0, skip - len(chunk.text)), min(skip, len(chunk.text))
-            chunk = self._bounded(without_head(chunk, head))
+            chunk = self._bounded(chunk.without_head(head))
             if chunk.text:
                 yield chunk, self._script.delay_s if step.delay_s is None else step.delay_s
             if self._left == 0:
