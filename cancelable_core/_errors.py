@@ -1,0 +1,85 @@
+"""The errors that a cancelled block raises.
+
+::
+
+    CancelationError
+    ├── TimeoutCancelation      also a TimeoutError
+    ├── ManualCancelation
+    ├── SignalCancelation
+    ├── ConditionCancelation
+    └── ParentCancelation
+
+A cancelation that came from outside the library stays what the event loop made of it
+(``asyncio.CancelledError``, ``trio.Cancelled``): these errors never stand in for it.
+"""
+
+from __future__ import annotations
+
+from ._types import CancelationReason, Cause
+
+
+class CancelationError(Exception):
+    """A block was stopped by its own cancelation.
+
+    Attributes:
+        cause: Why.
+        operation: Name of the operation or token that raised it.
+    """
+
+    cause: Cause
+    operation: str
+
+    def __init__(self, cause: Cause, operation: str = "") -> None:
+        """Describe ``cause`` as it stopped ``operation``."""
+        super().__init__(_describe(cause, operation))
+        self.cause = cause
+        self.operation = operation
+
+    def __reduce__(self) -> tuple[type[CancelationError], tuple[Cause, str]]:
+        """Make errors cross process boundaries whole."""
+        return type(self), (self.cause, self.operation)
+
+    @property
+    def reason(self) -> CancelationReason:
+        """The kind of event that asked for the cancelation."""
+        return self.cause.reason
+
+
+class TimeoutCancelation(CancelationError, TimeoutError):
+    """A deadline passed."""
+
+
+class ManualCancelation(CancelationError):
+    """Somebody called ``cancel()``."""
+
+
+class SignalCancelation(CancelationError):
+    """The process received a signal."""
+
+
+class ConditionCancelation(CancelationError):
+    """A watched condition became true."""
+
+
+class ParentCancelation(CancelationError):
+    """The parent operation was cancelled."""
+
+
+_BY_REASON: dict[CancelationReason, type[CancelationError]] = {
+    CancelationReason.TIMEOUT: TimeoutCancelation,
+    CancelationReason.MANUAL: ManualCancelation,
+    CancelationReason.SIGNAL: SignalCancelation,
+    CancelationReason.CONDITION: ConditionCancelation,
+    CancelationReason.PARENT: ParentCancelation,
+    CancelationReason.EXTERNAL: CancelationError,
+}
+
+
+def error_for(cause: Cause, operation: str = "") -> CancelationError:
+    """The typed error of a cause."""
+    return _BY_REASON[cause.reason](cause, operation)
+
+
+def _describe(cause: Cause, operation: str) -> str:
+    what = f"{operation} was cancelled" if operation else "cancelled"
+    return f"{what} ({cause})"

@@ -1,0 +1,104 @@
+"""Reach an event loop from anywhere: its own tasks, other threads, signal handlers.
+
+What is posted runs in the loop's thread, not inside a task step, and before the posting
+task is resumed. asyncio keeps that promise by itself (its ready queue is first in, first
+out, and ``call_soon_threadsafe`` may be called in a signal handler). trio's
+``run_sync_soon`` wakes the loop but says nothing about order, so a task that posts to its
+own trio loop runs the callback on the spot. A signal handler that interrupted this task
+must not: it may have interrupted trio's own bookkeeping. Such handlers are recognised by
+their code being on the stack.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from types import CodeType, FrameType, MethodType
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import anyio.lowlevel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Loop(Protocol):
+    """The two things needed of an event loop; asyncio's loops have them as they are."""
+
+    def time(self) -> float:
+        """Now, in seconds on the loop's own clock."""
+        ...
+
+    def call_soon_threadsafe(self, callback: Callable[[], object], /) -> object:
+        """Run ``callback`` soon in the loop's thread."""
+        ...
+
+
+def running_loop() -> Loop:
+    """The loop that runs the caller.
+
+    Raises:
+        anyio.NoEventLoopError: If none does.
+    """
+    native: Any = anyio.lowlevel.current_token().native_token
+    return _TrioLoop(native) if hasattr(native, "run_sync_soon") else cast("Loop", native)
+
+
+def post(loop: Loop, callback: Callable[[], object]) -> None:
+    """Run ``callback`` soon in ``loop``; does nothing when that loop has ended."""
+    try:
+        loop.call_soon_threadsafe(callback)
+    except RuntimeError:  # closed (asyncio) or finished (trio): nobody is left to wake
+        return
+
+
+class _TrioLoop:
+    """A trio run, with the two methods that an asyncio loop has."""
+
+    __slots__ = ("_clock", "_token")
+
+    def __init__(self, token: Any) -> None:
+        self._token = token
+        self._clock = sys.modules["trio"].lowlevel.current_clock()
+
+    def time(self) -> float:
+        return cast("float", self._clock.current_time())
+
+    def call_soon_threadsafe(self, callback: Callable[[], object], /) -> None:
+        if self._runs_the_caller() and not inside_signal_handler():
+            callback()
+        else:
+            self._token.run_sync_soon(callback)
+
+    def _runs_the_caller(self) -> bool:
+        lowlevel = sys.modules["trio"].lowlevel
+        try:
+            lowlevel.current_task()
+        except RuntimeError:
+            return False
+        return lowlevel.current_trio_token() is self._token
+
+
+def inside_signal_handler() -> bool:
+    """Whether the caller was called, directly or not, by a handler of a signal."""
+    if threading.get_ident() != threading.main_thread().ident:
+        return False
+    handlers = {_code_of(signal.getsignal(number)) for number in signal.valid_signals()}
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  (no public way to see the stack)
+    while frame is not None:
+        if frame.f_code in handlers:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _code_of(handler: Any) -> CodeType | None:
+    """The code that runs first when ``handler`` is called, if it is Python code."""
+    while hasattr(handler, "func"):  # functools.partial
+        handler = handler.func
+    if isinstance(handler, MethodType):
+        handler = handler.__func__
+    elif callable(handler) and not hasattr(handler, "__code__"):
+        handler = getattr(type(handler).__call__, "__func__", type(handler).__call__)
+    return getattr(handler, "__code__", None)

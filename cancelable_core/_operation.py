@@ -1,0 +1,784 @@
+"""``Cancelable``: a block that can be stopped, and knows why it was.
+
+An operation is a token (it can be cancelled, checked, waited for, linked) with a cancel
+scope around a body. The scope does the stopping, so that structured concurrency holds: what
+the operation asked for ends at the operation, what somebody else asked for passes through.
+
+    PENDING ── enter ──▶ RUNNING ──┬─ body returned ───────────────────────▶ COMPLETED
+                                   ├─ own scope stopped it, by a deadline ──▶ TIMEOUT
+                                   ├─ own scope, or an outer one ───────────▶ CANCELLED
+                                   └─ body raised ──────────────────────────▶ FAILED
+
+Everything that touches the scope runs in the loop's thread, in ``_arm``; everything that
+other threads and signal handlers may do goes through the token.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, assert_never
+
+import anyio
+
+from ._context import OperationContext, OperationSnapshot
+from ._deadline import Timer
+from ._errors import CancelationError, error_for
+from ._hooks import Hooks, call_all, call_final
+from ._host import Host
+from ._loops import Loop, post, running_loop
+from ._shield import Shield
+from ._sources import ConditionSource, SignalSource, TimeoutSource
+from ._token import CancelationToken
+from ._types import (
+    CancelationReason,
+    Cause,
+    OperationStatus,
+    Seconds,
+    WhenCancelled,
+    to_seconds,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from types import TracebackType
+    from typing import ParamSpec, Self, TypeVar
+
+    from ._context import Partial
+    from ._hooks import ContextCallback, ErrorCallback, ProgressCallback
+    from ._pause import PauseToken
+    from ._ports import OpenStream, Registry
+    from ._sources import CancelationSource, Notifier, Predicate
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
+
+_current: ContextVar[Cancelable | None] = ContextVar("cancelable_operation", default=None)
+_ENDINGS: tuple[WhenCancelled, ...] = ("raise", "absorb", "propagate")
+
+
+def current_operation() -> Cancelable | None:
+    """The innermost operation that runs around the caller, in a worker thread too."""
+    operation = _current.get()
+    while operation is not None and operation.status is not OperationStatus.RUNNING:
+        operation = operation._enclosing  # noqa: SLF001
+    return operation
+
+
+class Cancelable(CancelationToken):
+    """An async block with any number of reasons to stop.
+
+    ``cancel()``, ``check()``, ``is_cancelled``, ``extend()`` and ``register()`` may be called
+    from any thread and from signal handlers. An instance is entered once.
+
+    Example:
+        >>> import anyio
+        >>> async def main():
+        ...     async with Cancelable.with_timeout(0, when_cancelled="absorb") as cancel:
+        ...         await anyio.sleep_forever()
+        ...     return cancel.context.status
+        >>> anyio.run(main)
+        <OperationStatus.TIMEOUT: 'timeout'>
+    """
+
+    __slots__ = (
+        "_began",
+        "_children",
+        "_enclosing",
+        "_error",
+        "_forced",
+        "_hooks",
+        "_host",
+        "_id",
+        "_loop",
+        "_metadata",
+        "_parent",
+        "_pause_token",
+        "_progress",
+        "_registry",
+        "_scope",
+        "_sources",
+        "_started_at",
+        "_status",
+        "_stop_pausing",
+        "_streams",
+        "_timer",
+        "_took",
+        "_when",
+    )
+
+    _loop: Loop
+    _scope: anyio.CancelScope
+
+    def __init__(
+        self,
+        operation_id: str | None = None,
+        name: str | None = None,
+        *,
+        parent: Cancelable | None = None,
+        linked_to: tuple[CancelationToken, ...] = (),
+        sources: tuple[CancelationSource, ...] = (),
+        metadata: Mapping[str, Any] | None = None,
+        pause_token: PauseToken | None = None,
+        register_globally: bool = False,
+        registry: Registry | None = None,
+        when_cancelled: WhenCancelled = "raise",
+    ) -> None:
+        """Describe an operation; nothing runs until it is entered.
+
+        Args:
+            operation_id: Unique id; one is made when None.
+            name: What people call it.
+            parent: An operation that this one ends with, in whatever task it runs.
+            linked_to: Tokens that cancel this operation, and that it cannot cancel.
+            sources: What else can cancel it.
+            metadata: Anything worth showing to who watches.
+            pause_token: While it is paused, this operation's own time limit stands still.
+            register_globally: List it in the process's registry while it runs.
+            registry: List it in this registry while it runs.
+            when_cancelled: How the block ends when its own cancelation stopped it: ``"raise"``
+                a typed error, ``"absorb"`` it and go on behind the block, or ``"propagate"``
+                the event loop's own cancelled exception, for code that is being ported.
+
+        Raises:
+            ValueError: If ``when_cancelled`` is none of the three.
+        """
+        if when_cancelled not in _ENDINGS:
+            msg = f"when_cancelled must be one of {', '.join(_ENDINGS)}, not {when_cancelled!r}"
+            raise ValueError(msg)
+        super().__init__(*linked_to, name=name)
+        if parent is not None:
+            self._upstream += (parent,)
+        self._id = operation_id
+        self._parent = parent
+        self._sources = sources
+        self._metadata = metadata
+        self._pause_token = pause_token
+        self._registry = _default_registry() if register_globally and not registry else registry
+        self._when: WhenCancelled = when_cancelled
+        self._status = OperationStatus.PENDING
+        self._hooks: Hooks | None = None
+        self._host: Host | None = None
+        self._timer: Timer | None = None
+        self._children: dict[Cancelable, None] | None = None
+        self._streams: list[OpenStream] | None = None
+        self._enclosing: Cancelable | None = None
+        self._stop_pausing: Callable[[], None] | None = None
+        self._forced = False
+        self._error: str | None = None
+        self._progress: str | None = None
+        self._began = 0.0
+        self._took: float | None = None
+        self._started_at: float | None = None
+
+    # -- recipes ---------------------------------------------------------------------
+
+    @classmethod
+    def with_timeout(cls, timeout: Seconds, **options: Any) -> Self:
+        """Stop after ``timeout`` seconds (or a ``timedelta``); 0 stops at once.
+
+        ``options`` are those of the constructor, here and below.
+        """
+        return cls(sources=(TimeoutSource(timeout),), **options)
+
+    @classmethod
+    def with_token(cls, token: CancelationToken, **options: Any) -> Self:
+        """Stop when ``token`` is cancelled."""
+        return cls(linked_to=(token,), **options)
+
+    @classmethod
+    def with_signal(cls, *signals: int, keep_ignored: bool = False, **options: Any) -> Self:
+        """Stop when the process receives one of ``signals``; see :class:`SignalSource`."""
+        return cls(sources=(SignalSource(*signals, keep_ignored=keep_ignored),), **options)
+
+    @classmethod
+    def with_condition(
+        cls,
+        predicate: Predicate,
+        check_interval: Seconds | None = None,
+        *,
+        condition_name: str | None = None,
+        notifier: Notifier | None = None,
+        in_thread: bool = False,
+        **options: Any,
+    ) -> Self:
+        """Stop when ``predicate`` becomes true; see :class:`ConditionSource`."""
+        source = ConditionSource(
+            predicate, check_interval, name=condition_name, notifier=notifier, in_thread=in_thread
+        )
+        return cls(sources=(source,), **options)
+
+    def add_source(self, source: CancelationSource) -> Self:
+        """Also stop for ``source``. Returns this operation.
+
+        Raises:
+            RuntimeError: If it was entered already.
+        """
+        self._require_pending("given sources")
+        self._sources += (source,)
+        return self
+
+    def combine(self, *others: Cancelable) -> Cancelable:
+        """A new operation that stops when this one or any of ``others`` would.
+
+        It has their sources and callbacks, follows them when they are cancelled, and takes
+        its name and its other options from this one. They stay as they were.
+
+        Raises:
+            RuntimeError: If one of them was entered already.
+        """
+        members = (self, *others)
+        for member in members:
+            member._require_pending("combined")
+        combined = Cancelable(
+            name=self._name,
+            linked_to=members,
+            sources=tuple(source for member in members for source in member._sources),
+            metadata={k: v for member in members for k, v in member.metadata.items()} or None,
+            pause_token=_first(member._pause_token for member in members),
+            registry=_first(member._registry for member in members),
+            when_cancelled=self._when,
+        )
+        combined._parent = _first(member._parent for member in members)
+        for member in members:
+            if member._hooks is not None:
+                combined._hooks_to_change().absorb(member._hooks)
+        return combined
+
+    # -- reading -----------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """Unique id."""
+        if self._id is None:
+            self._id = f"op-{os.urandom(6).hex()}"
+        return self._id
+
+    @property
+    def name(self) -> str:
+        """What people call it; empty when it was not named."""
+        return self._name or ""
+
+    @property
+    def label(self) -> str:
+        """The name, or the id where there is none."""
+        return self._name or self.id
+
+    @property
+    def status(self) -> OperationStatus:
+        """Where it is in its life."""
+        return self._status
+
+    @property
+    def context(self) -> OperationContext:
+        """All there is to read about it, during the block and after."""
+        return OperationContext(self)
+
+    @property
+    def token(self) -> CancelationToken:
+        """This operation as a token."""
+        return self
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What the author attached."""
+        return self._metadata or {}
+
+    @property
+    def parent_id(self) -> str | None:
+        """Id of the operation around it, if any."""
+        parent = self._parent or self._enclosing
+        return None if parent is None else parent.id
+
+    @property
+    def partial_result(self) -> Partial[Any] | None:
+        """What its last stream has handed over."""
+        return self._streams[-1].partial if self._streams else None
+
+    def snapshot(self) -> OperationSnapshot:
+        """All there is to read, at this moment."""
+        ended = self._took is not None and self._started_at is not None
+        return OperationSnapshot(
+            id=self.id,
+            name=self.name,
+            parent_id=self.parent_id,
+            status=self._status,
+            cause=self.cause,
+            started_at=self._started_at,
+            ended_at=(self._started_at or 0.0) + (self._took or 0.0) if ended else None,
+            duration=self._duration(),
+            progress=self._progress,
+            error=self._error,
+            metadata=self.metadata,
+        )
+
+    # -- deadline ----------------------------------------------------------------------
+
+    @property
+    def deadline(self) -> float:
+        """When it stops, on its loop's clock; infinite without a limit and before entry."""
+        if self._status is not OperationStatus.RUNNING:
+            return math.inf
+        own = math.inf if self._timer is None else self._timer.effective
+        parent = self._parent
+        if parent is None or parent._status is not OperationStatus.RUNNING:
+            return own
+        return min(own, parent.deadline) if parent._loop == self._loop else own
+
+    def remaining(self) -> float:
+        """Seconds until the deadline, at least 0; the frozen rest while paused."""
+        if self._status is not OperationStatus.RUNNING:
+            return math.inf
+        now = self._loop.time()
+        own = math.inf if self._timer is None else self._timer.remaining(now)
+        return max(0.0, min(own, self.deadline - now))
+
+    def extend(self, seconds: Seconds) -> None:
+        """Move the own time limit by ``seconds``, earlier if negative.
+
+        A limit that comes from a parent stays where it is.
+
+        Raises:
+            RuntimeError: If it is not running, or has no limit to move.
+        """
+        if self._status is not OperationStatus.RUNNING or self._timer is None:
+            msg = f"{self.label} has no running time limit to extend"
+            raise RuntimeError(msg)
+        self._timer.extend(to_seconds(seconds))
+        self._rearm()
+
+    def reschedule(self, timeout: Seconds) -> None:
+        """Set the own time limit to ``timeout`` seconds from now.
+
+        Raises:
+            RuntimeError: If it is not running.
+        """
+        if self._status is not OperationStatus.RUNNING:
+            msg = f"{self.label} is not running"
+            raise RuntimeError(msg)
+        self._timer = self._timer or Timer()
+        self._timer.restart(self._loop.time(), to_seconds(timeout))
+        self._rearm()
+
+    # -- cancelling --------------------------------------------------------------------
+
+    def cancel(
+        self,
+        reason: CancelationReason = CancelationReason.MANUAL,
+        message: str | None = None,
+        *,
+        grace: Seconds = 0.0,
+    ) -> bool:
+        """Cancel, in one or two phases; the first cause wins.
+
+        With ``grace`` the operation is asked first: ``is_cancelled`` turns true and
+        ``wait()`` returns, and only after that many seconds the body is stopped. Cancelling
+        again without grace stops it now; the cause stays the first.
+
+        Args:
+            reason: The kind of event.
+            message: A sentence for people.
+            grace: Seconds between asking and stopping.
+
+        Returns:
+            Whether this call decided.
+        """
+        seconds = to_seconds(grace)
+        cause = Cause(reason=reason, message=message, origin=self.label, grace=seconds)
+        return self.cancel_with(cause)
+
+    def cancel_with(self, cause: Cause) -> bool:
+        """Cancel for a cause made elsewhere. Same promises as :meth:`cancel`."""
+        won = self._decide(cause)
+        self._force_if(cause, won=won)
+        return won
+
+    def force(self) -> None:
+        """Stop now what was only asked to stop. Does nothing before it was asked."""
+        self._forced = True
+        self._rearm()
+
+    def shield(self, limit: Seconds | None = None) -> Shield:
+        """A block inside this one that no cancelation interrupts.
+
+        Args:
+            limit: Seconds after which the shield is lifted.
+
+        Example:
+            >>> async def save(cancel, write):
+            ...     async with cancel.shield(limit=5):
+            ...         await write()
+        """
+        return Shield(None if limit is None else to_seconds(limit))
+
+    def wrap(self, function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+        """``function``, checking for a cancelation before each call."""
+
+        async def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+            self.check()
+            return await function(*args, **kwargs)
+
+        return checked
+
+    # -- callbacks and progress --------------------------------------------------------
+
+    def on_start(self, callback: ContextCallback) -> Self:
+        """Call ``callback(context)`` on entry."""
+        self._hooks_to_change().start.append(callback)
+        return self
+
+    def on_progress(self, callback: ProgressCallback) -> Self:
+        """Call ``callback(id, message, metadata)`` at each report."""
+        self._hooks_to_change().progress.append(callback)
+        return self
+
+    def on_complete(self, callback: ContextCallback) -> Self:
+        """Call ``callback(context)`` when the body has come to its end."""
+        self._hooks_to_change().complete.append(callback)
+        return self
+
+    def on_cancel(self, callback: ContextCallback) -> Self:
+        """Call ``callback(context)`` when a cancelation has stopped the body."""
+        self._hooks_to_change().cancel.append(callback)
+        return self
+
+    def on_error(self, callback: ErrorCallback) -> Self:
+        """Call ``callback(context, error)`` when the body has raised."""
+        self._hooks_to_change().error.append(callback)
+        return self
+
+    async def report_progress(
+        self, message: str, metadata: Mapping[str, Any] | None = None
+    ) -> None:
+        """Tell whoever listens how far it got. A checkpoint."""
+        self._progress = message
+        if self._registry is not None:
+            self._registry.progressed(self)
+        if self._hooks is not None:
+            await call_all(self._hooks.progress, self.id, message, metadata or {})
+        await anyio.lowlevel.checkpoint()
+
+    # -- the block ---------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """Start: sources first, then the body's scope.
+
+        Raises:
+            RuntimeError: If it was entered before.
+        """
+        self._require_pending("entered")
+        self._loop = running_loop()
+        self._status = OperationStatus.RUNNING
+        try:
+            if self._sources:
+                await self._start_sources()
+        except BaseException as error:
+            self._error = _described(error)
+            self._close(OperationStatus.FAILED)
+            raise
+        self._open()
+        if self._hooks is not None:
+            await self._start_hooks(self._hooks)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> bool:
+        """End: the scope first, then everything that was attached to it.
+
+        Raises:
+            CancelationError: If its own cancelation stopped the body, in mode ``"raise"``.
+        """
+        if self._streams is not None:
+            exc = await self._close_streams(exc)
+        caught, raised = self._leave_scope(exc)
+        status = self._conclude(raised, caught=caught)
+        host = self._host
+        self._close(status)
+        if host is not None:
+            await host.stop_watchers()
+        if self._hooks is not None:
+            await self._end_hooks(self._hooks, raised)
+        return self._deliver(exc, raised, caught=caught)
+
+    async def _start_sources(self) -> None:
+        host = Host(self)
+        host.attach(self._sources)
+        if not host.is_idle:
+            self._host = host
+            await host.start_watchers()
+
+    def _open(self) -> None:
+        self._enclosing = current_operation()
+        self._began = self._loop.time()
+        self._started_at = time.time()
+        if self._parent is not None:
+            self._parent._adopt(self)
+        self._scope = anyio.CancelScope(deadline=self.deadline)
+        self._scope.__enter__()
+        _current.set(self)
+        if self._pause_token is not None:
+            self._stop_pausing = self._pause_token.on_change(self._rearm)
+        self._listen()
+        if self._registry is not None:
+            self._registry.started(self)
+        if self._pause_token is not None or self.cause is not None:
+            self._arm()
+
+    def _close(self, status: OperationStatus) -> None:
+        """Detach from everything. Synchronous, so that no cancelation can cut it short."""
+        self._took = self._duration()
+        self._status = status
+        if _current.get() is self:
+            _current.set(self._enclosing)
+        if self._parent is not None:
+            self._parent._disown(self)
+        if self._stop_pausing is not None:
+            self._stop_pausing()
+        if self._host is not None:
+            self._host.detach()
+            self._host = None
+        if not self._callbacks:
+            self._unlisten()
+        elif self._causes:
+            self._announce()
+        if self._registry is not None and self._started_at is not None:
+            self._registry.ended(self)
+
+    async def _start_hooks(self, hooks: Hooks) -> None:
+        try:
+            await call_all(hooks.start, self.context)
+        except BaseException as error:
+            if not await self.__aexit__(type(error), error, error.__traceback__):
+                raise
+
+    async def _end_hooks(self, hooks: Hooks, raised: BaseException | None) -> None:
+        match self._status:
+            case OperationStatus.COMPLETED:
+                await call_final(hooks.complete, self.context)
+            case OperationStatus.FAILED:
+                await call_final(hooks.error, self.context, raised)
+            case _:
+                await call_final(hooks.cancel, self.context)
+
+    # -- how it ends -------------------------------------------------------------------
+
+    def _leave_scope(self, exc: BaseException | None) -> tuple[bool, BaseException | None]:
+        """Leave the scope: whether it stopped the body, and what is still being raised."""
+        try:
+            kind, tb = (None, None) if exc is None else (type(exc), exc.__traceback__)
+            caught = bool(self._scope.__exit__(kind, exc, tb))
+        except BaseException as other:  # noqa: BLE001  (a group's rest, or a misnested scope)
+            return False, other
+        return caught, exc
+
+    def _conclude(self, raised: BaseException | None, *, caught: bool) -> OperationStatus:
+        cause = self.cause  # settles a deadline that passed, whatever the body made of it
+        if raised is None:
+            return OperationStatus.COMPLETED
+        if caught and cause is None:  # extended by a thread, but the scope's timer was faster
+            cause = self._time_out()
+        if caught and cause is not None and cause.error is not None:
+            self._error = _described(cause.error)
+            return OperationStatus.FAILED
+        if caught or self._is_own(raised):
+            timed_out = cause is not None and cause.reason is CancelationReason.TIMEOUT
+            return OperationStatus.TIMEOUT if timed_out else OperationStatus.CANCELLED
+        if _is_cancelation(raised):
+            self._latch(self._outer_cause())
+            return OperationStatus.CANCELLED
+        self._error = _described(raised)
+        return OperationStatus.FAILED
+
+    def _deliver(
+        self, exc: BaseException | None, raised: BaseException | None, *, caught: bool
+    ) -> bool:
+        if raised is None:
+            return False
+        if not caught:
+            if raised is not exc:
+                raise raised
+            return self._when == "absorb" and self._is_own(raised)
+        cause = self._causes[0]
+        if cause.error is not None:
+            raise cause.error
+        match self._when:
+            case "raise":
+                raise error_for(cause, self.label) from exc
+            case "absorb":
+                return True
+            case "propagate":
+                return False
+            case _:
+                assert_never(self._when)
+
+    def _is_own(self, raised: BaseException) -> bool:
+        """Whether the body raised what ``check()`` gave it."""
+        return (
+            isinstance(raised, CancelationError)
+            and bool(self._causes)
+            and raised.cause is self._causes[0]
+        )
+
+    def _outer_cause(self) -> Cause:
+        """Why somebody else's cancelation came through here."""
+        operation = self._enclosing
+        while operation is not None:
+            if (cause := operation.cause) is not None:
+                return _from_parent(cause, operation)
+            operation = operation._enclosing
+        return Cause(reason=CancelationReason.EXTERNAL, message="cancelled from outside")
+
+    async def _close_streams(self, exc: BaseException | None) -> BaseException | None:
+        for stream in reversed(self._streams or ()):
+            try:
+                await stream.aclose()
+            except Exception as error:  # noqa: BLE001  (raised from the block below)
+                if exc is None:
+                    exc = error
+        return exc
+
+    # -- the token's side --------------------------------------------------------------
+
+    def _ask_upstream(self) -> None:
+        if self._status is OperationStatus.RUNNING:
+            self._settle()
+        if not self._causes:
+            super()._ask_upstream()
+
+    def _settle(self) -> None:
+        """Decide for a time limit that has passed, before anybody else decides."""
+        now, parent = self._loop.time(), self._parent
+        if self._timer is not None and now >= self._timer.expires:
+            self._time_out()
+        elif parent is not None and parent.cause is not None:
+            self._latch(self._inherit(parent.cause))
+
+    def _time_out(self) -> Cause:
+        message = f"after {self._timer.limit:g} s" if self._timer is not None else None
+        reason = CancelationReason.TIMEOUT
+        self._latch(Cause(reason=reason, message=message, origin=self.label))
+        return self._causes[0]
+
+    def _inherit(self, cause: Cause) -> Cause:
+        parent = self._parent
+        if parent is not None and parent._causes and parent._causes[0] is cause:
+            return _from_parent(cause, parent)
+        return cause
+
+    def _hear(self, cause: Cause) -> None:
+        self.cancel_with(self._inherit(cause))
+
+    def _announce(self) -> None:
+        self._rearm()
+        super()._announce()
+
+    def _is_heard(self) -> bool:
+        if self._status is not OperationStatus.RUNNING:
+            return bool(self._callbacks)
+        stopped = bool(self._causes) and not self._causes[0].grace
+        return not stopped or bool(self._callbacks)
+
+    def _force_if(self, cause: Cause, *, won: bool) -> None:
+        if not won and not cause.grace:
+            self.force()
+
+    def _limit(self, seconds: float) -> None:
+        self._timer = self._timer or Timer()
+        self._timer.shorten(self._loop.time(), seconds)
+
+    # -- in the loop's thread ------------------------------------------------------------
+
+    def _rearm(self) -> None:
+        if self._status is OperationStatus.RUNNING:
+            post(self._loop, self._arm)
+
+    def _arm(self) -> None:
+        """Bring the scope in line with the cause, the pause and the deadlines."""
+        if self._status is not OperationStatus.RUNNING or self._started_at is None:
+            return
+        now = self._loop.time()
+        if self._timer is not None and self._pause_token is not None:
+            (self._timer.freeze if self._pause_token.is_paused else self._timer.thaw)(now)
+        if self._causes and self._stops(self._causes[0], now):
+            self._scope.cancel(str(self._causes[0]))
+            return
+        self._scope.deadline = self.deadline
+        for child in list(self._children or ()):
+            child._arm()
+
+    def _stops(self, cause: Cause, now: float) -> bool:
+        if self._forced or not cause.grace:
+            return True
+        self._timer = self._timer or Timer()
+        self._timer.force_by(now + cause.grace)
+        return False
+
+    def _adopt(self, child: Cancelable) -> None:
+        if self._children is None:
+            self._children = {}
+        self._children[child] = None
+
+    def _disown(self, child: Cancelable) -> None:
+        if self._children is not None:
+            self._children.pop(child, None)
+
+    # -- small things ------------------------------------------------------------------
+
+    def _duration(self) -> float:
+        if self._took is not None or self._started_at is None:
+            return self._took or 0.0
+        return self._loop.time() - self._began
+
+    def _hooks_to_change(self) -> Hooks:
+        if self._hooks is None:
+            self._hooks = Hooks()
+        return self._hooks
+
+    def _require_pending(self, what: str) -> None:
+        if self._status is not OperationStatus.PENDING:
+            msg = f"operation {self.label} is {self._status} and cannot be {what}"
+            raise RuntimeError(msg)
+
+    def __repr__(self) -> str:
+        """Say where it is, and why it was cancelled."""
+        cause = f" {self._causes[0]}" if self._causes else ""
+        return f"<Cancelable {self.label} {self._status}{cause}>"
+
+
+def _from_parent(cause: Cause, parent: Cancelable) -> Cause:
+    return Cause(
+        reason=CancelationReason.PARENT,
+        message=cause.message,
+        origin=parent.label,
+        grace=cause.grace,
+        signum=cause.signum,
+        parent=cause,
+    )
+
+
+def _is_cancelation(error: BaseException) -> bool:
+    """Whether ``error`` is the event loop's own cancelled exception, or only groups of it."""
+    cancelled = anyio.get_cancelled_exc_class()
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(cancelled)[1] is None
+    return isinstance(error, cancelled)
+
+
+def _described(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _first(values: Any) -> Any:
+    return next((value for value in values if value is not None), None)
+
+
+def _default_registry() -> Registry:
+    from ._registry import default_registry  # noqa: PLC0415  (loaded only when it is used)
+
+    return default_registry()
