@@ -128,7 +128,7 @@ def load(
     """
     path = config_path(env, file)
     named = file is not None or env.variable("LLMCTL_CONFIG") is not None
-    settings, profiles = parse(_text_of(path, must_exist=named), path)
+    settings, profiles = parse(read_text(path, must_exist=named), path)
     origins = dict.fromkeys(settings, str(path))
     for name, value, origin in _overrides(env, flags):
         settings[name], origins[name] = value, origin
@@ -163,7 +163,12 @@ def setting_names() -> list[str]:
     return list(_SETTINGS)
 
 
-def _text_of(path: Path, *, must_exist: bool) -> str:
+def read_text(path: Path, *, must_exist: bool = False) -> str:
+    """Return a configuration file's text, empty where there is no file.
+
+    Raises:
+        UsageError: it can't be read, or does not exist and must.
+    """
     try:
         return path.read_text("utf-8")
     except FileNotFoundError as error:

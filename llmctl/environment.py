@@ -14,7 +14,7 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
@@ -59,6 +59,7 @@ class Environment:
         home: the user's home directory.
         data: where conversations, journals and weights live.
         config: where the configuration, keys and own templates live.
+        arguments: the words of the command line.
         clock: seconds that only ever grow.
         now: seconds since the epoch.
     """
@@ -71,6 +72,7 @@ class Environment:
     home: Path
     data: Path
     config: Path
+    arguments: Sequence[str] = ()
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], float] = time.time
 
@@ -87,6 +89,7 @@ class Environment:
             home=Path.home(),
             data=platformdirs.user_data_path("llmctl", appauthor=False),
             config=platformdirs.user_config_path("llmctl", appauthor=False),
+            arguments=sys.argv[1:],
         )
         folder = here.variable("LLMCTL_HOME")
         return here if folder is None else here.at_home(folder)
@@ -155,6 +158,12 @@ class Environment:
         except OSError:
             return
 
+    def discard_output(self) -> None:
+        """Let what is still written to stdout go nowhere: its reader has gone."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.stdout)
+        os.close(nowhere)
+
     def read_input(self) -> str:
         """Return all of stdin, which must be UTF-8 (what is not becomes U+FFFD)."""
         with open(self.stdin, "rb", closefd=False) as stream:
@@ -209,7 +218,7 @@ def write_private(path: Path, text: str) -> None:
     private_dir(target.parent)
     descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:
-        with open(descriptor, "w", encoding="utf-8", newline="") as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
             os.fchmod(descriptor, FILE_MODE)
             file.write(text)
             file.flush()

@@ -1,0 +1,63 @@
+# What a newcomer needs: Python 3.11 or newer and make. `make chat` talks, `make test` checks.
+# A second call is quick: each set-up leaves a stamp, and is done again when what it was made
+# from has changed.
+
+.PHONY: chat test lint exactness bench test-lowest clean
+.DEFAULT_GOAL := chat
+
+BIN := .venv/bin
+NEEDS := pyproject.toml llmctl/_version.py
+
+chat: .venv/.chat
+	@$(BIN)/llmctl chat
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: .venv/.dev
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+# On the real engine: hundreds of replies cut and resumed, compared with uninterrupted ones.
+exactness: .venv/.dev
+	$(BIN)/python -m pytest -m "exhaustive and engine"
+
+bench: .venv/.dev
+	@for program in benchmarks/*.py; do echo "$$program"; $(BIN)/python "$$program" || exit 1; done
+
+# The oldest packages that pyproject.toml allows, in an environment of their own.
+test-lowest: .venv/.dev
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
+	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct \
+		--editable '.[all]' --group dev
+	.venv-lowest/bin/python -m pytest
+
+clean:
+	rm -rf .venv .venv-lowest dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.chat: .venv/.made $(NEEDS)
+	@echo "Installing llmctl with the embedded engine …"
+	@$(BIN)/python -m pip install --quiet --editable '.[local]'
+	@touch $@
+
+.venv/.dev: .venv/.made $(NEEDS)
+	@echo "Installing llmctl and what its tests need …"
+	@$(BIN)/python -m pip install --quiet --editable '.[all]' --group dev
+	@touch $@
+
+# pip is renewed because older ones make start scripts that are slow, and know no groups.
+.venv/.made:
+	@for python in $(PYTHON) python3.13 python3.12 python3.11 python3.14 python3 python; do \
+		if $$python -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' \
+			>/dev/null 2>&1; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+		echo "llmctl needs Python 3.11 or newer with its venv module: install it, or name it with 'make PYTHON=/path/to/python3'." >&2; \
+		exit 1; \
+	fi; \
+	$$found -m venv --clear .venv
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@touch $@
