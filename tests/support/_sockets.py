@@ -19,7 +19,8 @@ _PATIENCE_S = 2.0
 async def delivered(transport: asyncio.WriteTransport) -> None:
     """Wait until the peer's kernel has all that was written, but not for ever."""
     deadline = time.monotonic() + _PATIENCE_S
-    while time.monotonic() < deadline and (
+    # No event tells that the kernel's buffer is empty.
+    while time.monotonic() < deadline and (  # noqa: ASYNC110  (see above)
         transport.get_write_buffer_size() or _unacknowledged(transport)
     ):
         await asyncio.sleep(0.001)
@@ -41,4 +42,4 @@ def _unacknowledged(transport: asyncio.WriteTransport) -> int:
 
 
 def _socket(transport: asyncio.WriteTransport) -> socket.socket:
-    return cast(socket.socket, transport.get_extra_info("socket"))
+    return cast("socket.socket", transport.get_extra_info("socket"))

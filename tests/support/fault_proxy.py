@@ -103,7 +103,7 @@ def random_plan(seed: int, *, reach: int = 20_000) -> LinkPlan:
         reach: Troubles strike within this many bytes. Stalls are short, so that a client without
             an idle limit gets on.
     """
-    draw = random.Random(seed)
+    draw = random.Random(seed)  # noqa: S311  (no secret)
     troubles = []
     for kind in draw.sample(list(TroubleKind), draw.choice((1, 1, 2))):
         downwards = kind is TroubleKind.TRUNCATE_CHUNKED or draw.random() < 0.8
@@ -331,7 +331,7 @@ class _Proxy:
             self._server.close()
             self._server = None
 
-    async def cut_all(self, with_reset: bool) -> int:
+    async def cut_all(self, with_reset: bool = False) -> int:
         tasks = dict(self._tasks)
         for task, client in tasks.items():
             if with_reset:
@@ -412,7 +412,7 @@ class FaultProxy:
     ) -> None:
         """Drop every connection and stop."""
         self._thread.call(self._proxy.refuse)
-        self._thread.call(self._proxy.cut_all, False)
+        self._thread.call(self._proxy.cut_all)
         self._thread.__exit__(kind, error, trace)
 
     @property

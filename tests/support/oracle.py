@@ -437,7 +437,7 @@ def _drawer(rng: Rng, sampling: Sampling, position: int) -> Callable[[bytes], in
         return lambda digest: int.from_bytes(digest[:8], "big")
     salt = struct.pack(">ddq", sampling.temperature, sampling.top_p, sampling.seed)
     if rng is Rng.STATEFUL:
-        state = random.Random(salt)
+        state = random.Random(salt)  # noqa: S311  (no secret)
         return lambda digest: int.from_bytes(digest[:8], "big") ^ state.getrandbits(64)
     positions = itertools.count(position)
 

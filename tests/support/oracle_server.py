@@ -32,6 +32,7 @@ import argparse
 import asyncio
 import contextlib
 import dataclasses
+import http.client
 import itertools
 import json
 import random
@@ -39,29 +40,34 @@ import re
 import subprocess
 import sys
 import time
-import urllib.request
 import zlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Self, TypeVar, cast
 
 from tests.support._http import HttpConnection, Request
 from tests.support._loop_thread import LoopThread
 from tests.support.oracle import Message, Oracle, Plan, Rng, render
+from tests.support.oracle_settings import (
+    Counters,
+    Fault,
+    FaultKind,
+    Record,
+    Script,
+    Settings,
+    script_from_json,
+    settings_from_json,
+    total,
+)
 from tests.support.oracle_wire import (
-    ANTHROPIC_REJECTION,
     ApiError,
     ChatRequest,
     Encoder,
-    Feature,
     Json,
     PieceCutter,
     Prefill,
-    Rules,
     parse_chat,
 )
 
@@ -83,155 +89,6 @@ _DIRECTIVE = re.compile(r"\blength=(\d+)\b")
 _POLL_S = 0.002
 
 
-class FaultKind(StrEnum):
-    """How a reply goes wrong. ``after_tokens`` says when, for those that happen in a stream."""
-
-    HTTP = "http"  # status, with retry_after and html
-    NO_HEADERS = "no_headers"  # takes the request and never answers
-    CUT = "cut"  # closes the connection: FIN, or RST with reset=True
-    STALL = "stall"  # nothing more, for ever; comments every ping_s if set
-    NO_FINISH = "no_finish"  # a well-formed end of stream, but no finish_reason and no [DONE]
-    NO_DONE = "no_done"  # finish_reason, but no [DONE]
-    GARBAGE = "garbage"  # the bytes of `line` as a line of the stream, then goes on
-    ERROR_EVENT = "error_event"  # an error object as an event, then the end of the stream
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing that goes wrong with one request."""
-
-    kind: FaultKind | str
-    after_tokens: int | None = 0  # None: when all tokens are sent
-    status: int = 500
-    retry_after: str | None = None
-    html: bool = False
-    message: str = "The server had an error while processing your request."
-    code: str | None = None
-    reset: bool = False
-    ping_s: float | None = None
-    line: str = "data: {not json"
-
-    def __post_init__(self) -> None:
-        """Refuse an unknown kind."""
-        object.__setattr__(self, "kind", FaultKind(self.kind))
-
-
-@dataclass(frozen=True, slots=True)
-class Script:
-    """What to do with one request; what is None comes from the settings.
-
-    ``hold_at`` stops the generation, silently, once that many tokens are sent, until
-    ``release()``: a test can act at an exact token without any timing. ``match`` reserves the
-    script for a request whose body contains the string.
-    """
-
-    fault: Fault | None = None
-    length: int | None = None
-    text: str | None = None
-    inserts: Mapping[int, str] = field(default_factory=dict)
-    reasoning: int | None = None
-    delay_s: float | None = None
-    first_token_delay_s: float | None = None
-    tokens_per_chunk: int | tuple[int, int] | None = None
-    hold_at: int | None = None
-    match: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """The model, the dialect and the pace of a server. Times are in seconds."""
-
-    # the model
-    models: tuple[str, ...] = ("oracle",)
-    rng: Rng | str = Rng.PURE
-    canonical: bool = True
-    trim: bool = False
-    length: int | None = None
-    eos_every: int = 200
-    reasoning: int = 0
-    context: int = 1 << 17
-    # the dialect
-    api_key: str | None = None
-    strict: bool = True
-    prefill: Prefill | str = Prefill.CONTINUE
-    prefix_field: str = "prefix"
-    rejection: str = ANTHROPIC_REJECTION
-    echo: bool = False
-    features: tuple[Feature | str, ...] = (Feature.LOGPROBS, Feature.USAGE)
-    gzip: bool = False
-    # the pace
-    tokens_per_chunk: int | tuple[int, int] = 1
-    delay_s: float = 0.0
-    first_token_delay_s: float = 0.0
-    headers_delay_s: float = 0.0
-    ping_s: float | None = None
-    send_each: bool = False
-    seed: int = 0
-
-    def rules(self) -> Rules:
-        """Return what a request may contain."""
-        return Rules(
-            prefill=Prefill(self.prefill),
-            prefix_field=self.prefix_field,
-            rejection=self.rejection,
-            features=frozenset(Feature(name) for name in self.features),
-            strict=self.strict,
-            models=self.models,
-        )
-
-
-@dataclass(slots=True)
-class Record:
-    """One request and what became of it. Times are ``time.monotonic_ns()``."""
-
-    number: int
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    body: Any
-    arrived_ns: int
-    status: int | None = None
-    prompt_tokens: int = 0
-    tokens: int = 0
-    first_token_ns: int | None = None
-    last_token_ns: int | None = None
-    finish_reason: str | None = None
-    ended_ns: int | None = None
-    disconnected_ns: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Counters:
-    """Totals over all chat requests.
-
-    ``connections`` counts every accepted one; ``held`` the replies that wait for a release.
-    """
-
-    connections: int
-    requests: int
-    prompt_tokens: int
-    tokens: int
-    disconnects: int
-    last_disconnect_ns: int | None
-    last_token_ns: int | None
-    held: int
-
-
-def _total(records: Sequence[Record], connections: int, held: int) -> Counters:
-    left = [r.disconnected_ns for r in records if r.disconnected_ns is not None]
-    tokens = [r.last_token_ns for r in records if r.last_token_ns is not None]
-    return Counters(
-        connections=connections,
-        requests=len(records),
-        prompt_tokens=sum(r.prompt_tokens for r in records),
-        tokens=sum(r.tokens for r in records),
-        disconnects=len(left),
-        last_disconnect_ns=max(left, default=None),
-        last_token_ns=max(tokens, default=None),
-        held=held,
-    )
-
-
 class _Reply:
     """One accepted chat request on its way out."""
 
@@ -246,7 +103,7 @@ class _Reply:
         goes_on = request.continue_final
         prompt = render(request.messages, continue_final=goes_on, trim=settings.trim)
         self.prompt_tokens = len(prompt)
-        spare_seed = random.Random(f"{settings.seed}/{number}").getrandbits(31)
+        spare_seed = _no_secret(f"{settings.seed}/{number}").getrandbits(31)
         self.cutter = PieceCutter(
             oracle.generate(
                 prompt,
@@ -313,13 +170,17 @@ def _sizes(choice: int | tuple[int, int], seed: int) -> Iterator[int]:
     if isinstance(choice, int):
         return itertools.repeat(choice)
     low, high = choice
-    draw = random.Random(seed)
+    draw = _no_secret(seed)
     return (draw.randint(low, high) for _ in itertools.count())
 
 
 def _first(*choices: T | None) -> T:
     """Return the first choice that is not None, or the last."""
-    return cast(T, next((choice for choice in choices if choice is not None), None))
+    return cast("T", next((choice for choice in choices if choice is not None), None))
+
+
+def _no_secret(seed: int | str) -> random.Random:
+    return random.Random(seed)  # noqa: S311  (it only has to repeat)
 
 
 class _Outlet:
@@ -432,7 +293,7 @@ class _Delivery:
             await self._core.held()
         if self._reply.fault_is_due():
             self._out.flush()
-            await self._strike(cast(Fault, self._reply.fault))
+            await self._strike(cast("Fault", self._reply.fault))
 
     async def _strike(self, fault: Fault) -> None:
         match fault.kind:
@@ -660,7 +521,7 @@ class _Core:
 
     def counters(self) -> Counters:
         """Return the totals as of now."""
-        return _total(list(self.records), self.connections, len(self._gates))
+        return total(list(self.records), self.connections, len(self._gates))
 
 
 def _respond_json(
@@ -822,29 +683,13 @@ class OracleProcess(_Handle):
         return [Record(**record) for record in self._ask("/_requests")["requests"]]
 
     def _ask(self, path: str, body: bytes | None = None) -> Json:
-        with urllib.request.urlopen(self.url + path, body, timeout=5) as answer:
-            return cast(Json, json.load(answer))
+        address = self.url.removeprefix("http://")
+        with contextlib.closing(http.client.HTTPConnection(address, timeout=5)) as connection:
+            connection.request("GET" if body is None else "POST", path, body)
+            return cast("Json", json.loads(connection.getresponse().read()))
 
 
 # --- By hand -------------------------------------------------------------------------------------
-
-
-def settings_from_json(value: Mapping[str, Any]) -> Settings:
-    """Return the settings that ``dataclasses.asdict`` and JSON have made lists and strings of."""
-    return Settings(**_tuples(value))
-
-
-def script_from_json(value: Mapping[str, Any]) -> Script:
-    """Return the script that ``dataclasses.asdict`` and JSON have flattened."""
-    fields = _tuples(value)
-    if fields.get("fault") is not None:
-        fields["fault"] = Fault(**fields["fault"])
-    fields["inserts"] = {int(at): text for at, text in fields.get("inserts", {}).items()}
-    return Script(**fields)
-
-
-def _tuples(value: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}
 
 
 def _arguments() -> argparse.Namespace:
@@ -882,7 +727,8 @@ def _settings(arguments: argparse.Namespace) -> tuple[Settings, Script]:
 async def _serve_by_hand(arguments: argparse.Namespace) -> None:
     core = _Core(*_settings(arguments))
     port = await core.listen(arguments.port)
-    print(f"http://127.0.0.1:{port}", flush=True)
+    sys.stdout.write(f"http://127.0.0.1:{port}\n")
+    sys.stdout.flush()
     if arguments.json:  # started by OracleProcess: its pipe closes when it is gone
         await asyncio.to_thread(sys.stdin.read)
     else:

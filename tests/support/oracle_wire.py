@@ -65,7 +65,7 @@ class Feature(StrEnum):
     USAGE = "usage"
     CONTINUOUS_USAGE = "continuous_usage"  # vLLM: stream_options.continuous_usage_stats
     TIMINGS = "timings"  # llama.cpp: timings_per_token
-    TOKEN_IDS = "token_ids"  # vLLM: return_token_ids
+    TOKEN_IDS = "token_ids"  # noqa: S105  (no password; vLLM: return_token_ids)
     REASONING = "reasoning"  # accepts reasoning_content in messages
 
 
@@ -391,7 +391,7 @@ class PieceCutter:
                     return
             yield Piece(text, ids, thinking)
         if rest := stop_filter.flush():
-            yield Piece(rest, (), False)
+            yield Piece(rest, (), thinking=False)
 
     def _one_piece(self) -> Iterator[tuple[tuple[int, ...], bool]]:
         ids: list[int] = []

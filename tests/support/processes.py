@@ -4,14 +4,14 @@
 
     cli = Cli(tmp_path)                                  # LLMCTL_HOME and HOME below tmp_path
     done = cli.run("run", "--base-url", url, "hello")    # .returncode .stdout .stderr
-    with cli.start("run", "hello") as process:
-        process.kill_after_bytes(100)                    # SIGKILL at the 100th byte of stdout
-        done = process.wait()
+    with cli.start("run", "hello", kill_at=100) as process:
+        done = process.wait()                            # SIGKILL after the 100th byte of stdout
     cli.assert_no_leftovers()                            # nothing it ever started is alive
 
 Every process that a ``Cli`` starts carries a mark of its own in its environment, which children
 inherit, and runs in a folder of its own, so leftovers are found whatever process group or session
-they moved to, although their parent is dead or has emptied their environment. That needs ``/proc`` (Linux); elsewhere ``HAS_PROC`` is False.
+they moved to, although their parent is dead or has emptied their environment. That needs
+``/proc`` (Linux); elsewhere ``HAS_PROC`` is False.
 """
 
 from __future__ import annotations
@@ -111,15 +111,21 @@ class Finished:
 class Pipe:
     """Drains one pipe in a thread; may send a signal when it has read so many bytes."""
 
-    def __init__(self, source: IO[bytes], process: subprocess.Popen[bytes]) -> None:
-        """Start to drain ``source``."""
+    def __init__(
+        self,
+        source: IO[bytes],
+        process: subprocess.Popen[bytes],
+        *,
+        trap: tuple[int, signal.Signals] | None = None,
+    ) -> None:
+        """Start to drain ``source``; ``trap`` is a number of bytes and a signal."""
         self.chunks: list[Chunk] = []
         self._source = source
         self._process = process
         self._changed = threading.Condition()
         self._size = 0
         self._ended = False
-        self._trap: tuple[int, signal.Signals] | None = None
+        self._trap = trap
         self._thread = threading.Thread(target=self._drain, daemon=True)
         self._thread.start()
 
@@ -180,7 +186,7 @@ class Pipe:
 class CliProcess:
     """A running command. Leaving the ``with`` block kills it and all that it started."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (named, and mostly left out)
         self,
         arguments: Sequence[str],
         *,
@@ -188,6 +194,7 @@ class CliProcess:
         cwd: Path,
         stdin: bytes | IO[bytes] | int | None = None,
         stdout: IO[bytes] | int | None = None,
+        kill_at: int | None = None,
     ) -> None:
         """Start ``arguments`` as the leader of a new session.
 
@@ -197,6 +204,7 @@ class CliProcess:
             cwd: Where it runs.
             stdin: Bytes to feed, a file or descriptor, or None for an empty input.
             stdout: A file or descriptor instead of the drained pipe.
+            kill_at: SIGKILL it once exactly so many bytes of stdout are read; draining goes on.
         """
         self.arguments = tuple(arguments)
         self.started_ns = time.monotonic_ns()
@@ -211,7 +219,9 @@ class CliProcess:
             start_new_session=True,
         )
         self.mark = env.get(_MARK)
-        self.stdout = Pipe(self._process.stdout, self._process) if self._process.stdout else None
+        trap = None if kill_at is None else (kill_at, signal.SIGKILL)
+        out = self._process.stdout
+        self.stdout = Pipe(out, self._process, trap=trap) if out else None
         assert self._process.stderr is not None
         self.stderr = Pipe(self._process.stderr, self._process)
         self._timers: list[threading.Timer] = []
@@ -242,7 +252,10 @@ class CliProcess:
         os.killpg(self.pid, sign)
 
     def kill_after_bytes(self, size: int, sign: signal.Signals = signal.SIGKILL) -> None:
-        """Send ``sign`` once exactly ``size`` bytes of stdout are read; draining goes on."""
+        """Send ``sign`` once ``size`` bytes of stdout, or some more, are read.
+
+        A read that is under way may pass ``size``; ``kill_at`` at the start is exact.
+        """
         if self.stdout is None:
             raise ValueError("stdout is not drained here")
         self.stdout.kill_at(size, sign)
@@ -335,6 +348,7 @@ class Cli:
         *arguments: str,
         stdin: bytes | IO[bytes] | int | None = None,
         stdout: IO[bytes] | int | None = None,
+        kill_at: int | None = None,
         env: Mapping[str, str] | None = None,
         wrap: Sequence[str] = (),
     ) -> CliProcess:
@@ -344,6 +358,7 @@ class Cli:
             arguments: What follows ``llmctl`` on the command line.
             stdin: The input; None is empty.
             stdout: Where the output goes; None is a pipe that is drained.
+            kill_at: SIGKILL it once exactly so many bytes of stdout are read.
             env: Set on top for this process.
             wrap: A command to run it under, such as ``("nohup",)``.
         """
@@ -353,6 +368,7 @@ class Cli:
             cwd=self.cwd,
             stdin=stdin,
             stdout=stdout,
+            kill_at=kill_at,
         )
 
     def run(
@@ -435,7 +451,7 @@ def marked(mark: str, folder: Path | None = None) -> list[Found]:
 
 def _works_in(pid: int, folder: Path) -> bool:
     try:
-        return Path(os.readlink(f"/proc/{pid}/cwd")).is_relative_to(folder.resolve())
+        return Path("/proc", str(pid), "cwd").readlink().is_relative_to(folder.resolve())
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return False
 

@@ -1,4 +1,4 @@
-"""Run a program in a real pseudo-terminal and look at what a person would see.
+r"""Run a program in a real pseudo-terminal and look at what a person would see.
 
 ::
 
@@ -17,9 +17,9 @@ output all the time, so the program never waits for us; a request for the cursor
 For job control run a shell, and the program under it::
 
     with PtyProgram(["bash", "--norc", "--noprofile", "-i"], env=env) as shell:
-        shell.send("llmctl chat\\r")
+        shell.send("llmctl chat\r")
         ...
-        shell.send_keys("ctrl-z"); shell.wait_for("Stopped"); shell.send("fg\\r")
+        shell.send_keys("ctrl-z"); shell.wait_for("Stopped"); shell.send("fg\r")
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Seen:
 class PtyProgram:
     """A program in a terminal, between ``__enter__`` and ``__exit__``."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (named, and mostly left out)
         self,
         arguments: Sequence[str],
         *,

@@ -189,14 +189,18 @@ def test_the_network_goes_away_and_comes_back(echo: Echo, reset: bool) -> None:
 
 
 def test_a_client_that_leaves_is_missed_behind_the_proxy() -> None:
-    with OracleServer(Settings(length=100_000, delay_s=0.001)) as server:
-        with FaultProxy(server.url) as proxy, plugged(proxy) as plug:
-            body = b'{"model":"oracle","stream":true,"messages":[{"role":"user","content":"x"}]}'
-            head = b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body)
-            plug.sendall(head + body)
-            server.wait_until(lambda c: c.tokens > 3)
-            plug.close()
-            server.wait_until(lambda c: c.disconnects == 1)
+    endless = Settings(length=100_000, delay_s=0.001)
+    with (
+        OracleServer(endless) as server,
+        FaultProxy(server.url) as proxy,
+        plugged(proxy) as plug,
+    ):
+        body = b'{"model":"oracle","stream":true,"messages":[{"role":"user","content":"x"}]}'
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body)
+        plug.sendall(head + body)
+        server.wait_until(lambda c: c.tokens > 3)
+        plug.close()
+        server.wait_until(lambda c: c.disconnects == 1)
 
 
 def test_freeze_and_thaw(echo: Echo) -> None:

@@ -21,9 +21,8 @@ from tests.support.oracle_server import (
     OracleServer,
     Script,
     Settings,
-    script_from_json,
-    settings_from_json,
 )
+from tests.support.oracle_settings import script_from_json, settings_from_json
 from tests.support.oracle_wire import GEMINI_REJECTION, Feature, Prefill
 
 Json = dict[str, Any]
@@ -453,12 +452,15 @@ def test_refused_connections_then_the_same_port() -> None:
 
 
 def test_gzip_streams() -> None:
-    with OracleServer(Settings(length=100, gzip=True)) as server, openai_client(server) as client:
-        with client.chat.completions.with_streaming_response.create(
+    with (
+        OracleServer(Settings(length=100, gzip=True)) as server,
+        openai_client(server) as client,
+        client.chat.completions.with_streaming_response.create(
             model="oracle", messages=[{"role": "user", "content": "hello"}], stream=True
-        ) as answer:
-            assert answer.headers["content-encoding"] == "gzip"
-            assert text_in("".join(answer.iter_text())) == expected(100)
+        ) as answer,
+    ):
+        assert answer.headers["content-encoding"] == "gzip"
+        assert text_in("".join(answer.iter_text())) == expected(100)
 
 
 def test_scripts_can_wait_for_their_request() -> None:

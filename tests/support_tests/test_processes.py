@@ -63,15 +63,22 @@ def test_input_is_empty_unless_given(cli: Cli) -> None:
     assert cli.run("import sys; print(repr(sys.stdin.read()))").text == "''\n"
 
 
-def test_kill_after_bytes_is_exact_and_keeps_the_rest(cli: Cli) -> None:
-    with cli.start(COUNT) as process:
-        process.kill_after_bytes(12_345)
+def test_kill_at_a_byte_is_exact_and_keeps_the_rest(cli: Cli) -> None:
+    with cli.start(COUNT, kill_at=12_345) as process:
         done = process.wait()
     assert done.returncode == -signal.SIGKILL
     assert 12_345 <= len(done.stdout) < 10**7
     assert process.stdout is not None
     sizes = [len(chunk.data) for chunk in process.stdout.chunks]
     assert any(sum(sizes[:count]) == 12_345 for count in range(len(sizes) + 1))
+
+
+def test_a_signal_after_so_many_bytes_of_a_running_program(cli: Cli) -> None:
+    with cli.start(COUNT) as process:
+        process.kill_after_bytes(100_000, signal.SIGTERM)
+        done = process.wait()
+    assert done.returncode == -signal.SIGTERM
+    assert len(done.stdout) >= 100_000
 
 
 def test_kill_after_seconds_with_any_signal(cli: Cli) -> None:
@@ -118,7 +125,7 @@ def test_wrapped_and_redirected(cli: Cli) -> None:
 def test_leftovers_are_found_though_orphaned_and_in_another_session(cli: Cli) -> None:
     pid = int(cli.run(ABANDON).text)
     assert [found.pid for found in cli.leftovers()] == [pid]
-    with pytest.raises(AssertionError, match="left running: .*time.sleep"):
+    with pytest.raises(AssertionError, match=r"left running: .*time\.sleep"):
         cli.assert_no_leftovers(timeout_s=0)
     os.kill(pid, signal.SIGKILL)
     cli.assert_no_leftovers()

@@ -113,7 +113,7 @@ def test_wait_for_screen_sees_through_colours(start: Start) -> None:
 def test_waiting_in_vain_says_what_was_seen(start: Start) -> None:
     with start("print('only this', flush=True); input()") as program:
         program.wait_for("only")
-        with pytest.raises(TimeoutError, match="(?s)not in .* only this"):
+        with pytest.raises(TimeoutError, match=r"(?s)not in .* only this"):
             program.wait_for("that", timeout_s=0.02)
         with pytest.raises(TimeoutError, match="still runs"):
             program.wait(0.02)
@@ -136,9 +136,9 @@ def test_output_is_drained_without_anyone_looking(start: Start) -> None:
 
 def test_resize_signals_the_program(start: Start) -> None:
     watch = (
-        "import os, signal\n"
+        "import os, signal, time\n"
         "signal.signal(signal.SIGWINCH, lambda *_: print(os.get_terminal_size(), flush=True))\n"
-        "print('up', flush=True)\nwhile True: signal.pause()"
+        "print('up', flush=True)\nwhile True: time.sleep(0.01)"
     )
     with start(watch) as program:
         program.wait_for("up")
@@ -155,7 +155,7 @@ def test_hanging_up_is_sighup(start: Start) -> None:
 
 
 def test_control_c_is_a_signal_in_cooked_mode(start: Start) -> None:
-    with start("import signal; print('up', flush=True); signal.pause()") as program:
+    with start("import time; print('up', flush=True)\nwhile 1: time.sleep(0.01)") as program:
         program.wait_for("up")
         program.send_keys("ctrl-c")
         program.wait_for("KeyboardInterrupt")
