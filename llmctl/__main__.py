@@ -13,7 +13,7 @@ def main() -> None:
     # Imported here for start-up's sake: Typer alone costs five times the interpreter.
     from llmctl.cli import main as run  # noqa: PLC0415
 
-    sys.exit(run())
+    sys.exit(run(sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ A key that nobody knows and a value of the wrong type are errors that say where 
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -131,7 +132,8 @@ def load(
     settings, profiles = parse(read_text(path, must_exist=named), path)
     origins = dict.fromkeys(settings, str(path))
     for name, value, origin in _overrides(env, flags):
-        settings[name], origins[name] = value, origin
+        settings[name] = _value(name, value, _SETTINGS | _FLAGS, origin)
+        origins[name] = origin
     return Config(**settings, profiles=profiles, file=path, origins=origins)
 
 
@@ -206,25 +208,25 @@ def _profile(name: str, table: object, path: Path) -> Profile:
     return Profile(name=name, **known)
 
 
-def _checked(
-    table: Mapping[str, object], kinds: Mapping[str, Callable[[object], Any]], where: str
-) -> dict[str, Any]:
-    return {name: _value(name, value, kinds, where) for name, value in table.items()}
+_Kinds = Mapping[str, Callable[[object], Any]]
 
 
-def _value(
-    name: str, value: object, kinds: Mapping[str, Callable[[object], Any]], where: str
-) -> Any:  # noqa: ANN401  (whatever the setting's reader makes of it)
+def _checked(table: Mapping[str, object], kinds: _Kinds, where: str) -> dict[str, Any]:
+    return {name: _value(name, value, kinds, where + name) for name, value in table.items()}
+
+
+def _value(name: str, value: object, kinds: _Kinds, where: str) -> Any:  # noqa: ANN401
+    """Return what the setting's own reader makes of a value."""
     if name not in kinds:
         close = nearest(name, kinds)
         hint = f"Did you mean '{close}'?" if close else f"Known are {', '.join(kinds)}."
-        raise UsageError(f"{where}{name} is not a setting.", hint)
+        raise UsageError(f"{where} is not a setting.", hint)
     try:
         return kinds[name](value)
     except _WrongTypeError as error:
-        raise UsageError(f"{where}{name} must be {error}, not {value!r}.") from error
+        raise UsageError(f"{where} must be {error}, not {value!r}.") from error
     except UsageError as error:
-        raise UsageError(f"{where}{name}: {error.message}", error.hint) from error
+        raise UsageError(f"{where}: {error.message}", error.hint) from error
 
 
 def _text(value: object) -> str:
@@ -252,9 +254,12 @@ def _count(value: object) -> int:
 
 
 def _duration(value: object) -> float:
-    if isinstance(value, bool):
+    if isinstance(value, str):
+        return parse_duration(value)
+    seconds = _number(value)
+    if not 0 <= seconds < math.inf:
         raise _WrongTypeError("a duration")
-    return parse_duration(str(value))
+    return seconds
 
 
 def _one_of(choices: type[_Choice]) -> Callable[[object], _Choice]:
@@ -286,7 +291,7 @@ def _preset(value: object) -> Profile:
         raise _WrongTypeError("one of " + ", ".join(PRESETS)) from error
 
 
-_SETTINGS: Mapping[str, Callable[[object], Any]] = {
+_SETTINGS: dict[str, Callable[[object], Any]] = {
     "model": _text,
     "color": _one_of(Color),
     "plain": _flag,
@@ -302,7 +307,14 @@ _SETTINGS: Mapping[str, Callable[[object], Any]] = {
     "timeout": _duration,
 }
 
-_PROFILE_SETTINGS: Mapping[str, Callable[[object], Any]] = {
+# What only a command line says.
+_FLAGS: dict[str, Callable[[object], Any]] = {
+    "base_url": _url,
+    "api": _one_of(Api),
+    "api_key_env": _text,
+}
+
+_PROFILE_SETTINGS: dict[str, Callable[[object], Any]] = {
     "preset": _preset,
     "base_url": _url,
     "api": _one_of(Api),

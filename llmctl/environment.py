@@ -14,7 +14,7 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
@@ -59,7 +59,6 @@ class Environment:
         home: the user's home directory.
         data: where conversations, journals and weights live.
         config: where the configuration, keys and own templates live.
-        arguments: the words of the command line.
         clock: seconds that only ever grow.
         now: seconds since the epoch.
     """
@@ -72,7 +71,6 @@ class Environment:
     home: Path
     data: Path
     config: Path
-    arguments: Sequence[str] = ()
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], float] = time.time
 
@@ -89,7 +87,6 @@ class Environment:
             home=Path.home(),
             data=platformdirs.user_data_path("llmctl", appauthor=False),
             config=platformdirs.user_config_path("llmctl", appauthor=False),
-            arguments=sys.argv[1:],
         )
         folder = here.variable("LLMCTL_HOME")
         return here if folder is None else here.at_home(folder)
@@ -150,6 +147,18 @@ class Environment:
             BrokenPipeError: nobody reads it any more.
         """
         _write_all(self.stdout, f"{text}\n")
+
+    def write(self, text: str) -> None:
+        """Write text as it is.
+
+        Raises:
+            BrokenPipeError: nobody reads it any more.
+        """
+        _write_all(self.stdout, text)
+
+    def waits_for_input(self, seconds: float) -> bool:
+        """Say whether stdin has still brought nothing after so many seconds."""
+        return not select.select([self.stdin], [], [], seconds)[0]
 
     def note(self, text: str) -> None:
         """Write a line of talk; a reader that has gone is no reason to fail."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from llmctl.environment import Environment
 
 LOCAL = "local"
+SCRIPTED = "scripted"
 
 
 class Api(StrEnum):
@@ -210,16 +211,18 @@ class Selection:
         model: the model's name as its back end knows it.
         profile: the server; None for the embedded engine.
         path: the GGUF file for the embedded engine; None means its default weights.
+        script: what the scripted back end plays; None where a model answers.
     """
 
     model: str
     profile: Profile | None = None
     path: Path | None = None
+    script: str | None = None
 
     @property
     def is_local(self) -> bool:
         """Say whether the embedded engine runs it."""
-        return self.profile is None
+        return self.profile is None and self.script is None
 
     @property
     def billed(self) -> bool:
@@ -228,6 +231,8 @@ class Selection:
 
     def __str__(self) -> str:
         """Return what ``-m`` would take to select it again."""
+        if self.script is not None:
+            return f"{SCRIPTED}:{self.script}"
         if self.profile is not None:
             return f"{self.profile.name}/{self.model}"
         return LOCAL if self.path is None else f"{LOCAL}:{self.path}"
@@ -275,6 +280,8 @@ def resolve_model(spec: str | None, config: ModelSettings, env: Environment) -> 
         return Selection(LOCAL)
     if chosen.startswith(f"{LOCAL}:"):
         return _gguf_file(chosen.removeprefix(f"{LOCAL}:"), env)
+    if chosen.startswith(f"{SCRIPTED}:"):
+        return Selection(chosen, script=chosen.removeprefix(f"{SCRIPTED}:"))
     return _from_profile(chosen, config.profiles)
 
 
@@ -305,7 +312,7 @@ def _at_address(model: str | None, config: ModelSettings, base_url: str) -> Sele
     profile = replace(
         PRESETS["llamacpp"] if config.api is Api.LLAMACPP else plain,
         name=urlsplit(base_url).netloc,
-        base_url=checked_url(base_url),
+        base_url=base_url,
         api=config.api,
         api_key_env=config.api_key_env,
         requires_key=config.api_key_env is not None,

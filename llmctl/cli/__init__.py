@@ -3,28 +3,30 @@
 A command is a row of `COMMANDS`: its module is `llmctl.cli.NAME`, which holds a Typer
 application called ``app`` and is imported only when that command is asked for. A command
 returns its exit status (None is 0). What it raises becomes a sentence, a hint and an exit
-status in `_report`, here and nowhere else.
+status in `llmctl.cli.failures` and nowhere else.
 """
 
 from __future__ import annotations
 
-import re
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
 from llmctl._version import __version__
 from llmctl.cli.invocation import Invocation, here, new_app
-from llmctl.environment import Environment, ExitStatus
-from llmctl.errors import LlmctlError, UsageError
+
+if TYPE_CHECKING:
+    from llmctl.environment import Environment
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
+        "run": "Ask for one reply and write it to stdout.",
+        "resume": "Go on with an unfinished reply.",
+        "conversations": "List, show, export and delete conversations.",
         "models": "Fetch, list and remove the weights for the embedded engine.",
         "prompts": "List and show templates.",
         "config": "Show and change the configuration.",
@@ -32,11 +34,6 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "doctor": "Say what is wrong here and what to do about it.",
     }
 )
-
-# How Typer ends a message about a word that it nearly knows.
-_SUGGESTION = re.compile(r" (?:Did you mean|\(Possible options:) (?P<names>.*)$", re.DOTALL)
-
-_BUG = "This is a fault of the program; --verbose shows where it is."
 
 
 class _Commands(Mapping[str, Any]):
@@ -94,7 +91,7 @@ def _global_options(
         str | None, typer.Option(metavar="FILE", help="Read this configuration file.")
     ] = None,
     color: Annotated[
-        str | None, typer.Option(metavar="WHEN", help="auto, always or never.")
+        Literal["auto", "always", "never"] | None, typer.Option(help="When to use colour.")
     ] = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Show where an error comes from.")
@@ -110,75 +107,30 @@ def _global_options(
     invocation = here(context)
     invocation.verbose = verbose
     if home is not None:
-        invocation.env = invocation.env.at_home(home)
-    if color not in (None, "auto", "always", "never"):
-        raise UsageError(f"--color is auto, always or never, not '{color}'.")
+        invocation.move_home(home)
     invocation.config_file, invocation.color = config, color
 
 
-def main(args: Sequence[str] | None = None, env: Environment | None = None) -> int:
+def main(words: Sequence[str], env: Environment | None = None) -> int:
     """Run one command line and return its exit status.
 
     Args:
-        args: the words after the program's name; None means this process's own.
+        words: what stands after the program's name.
         env: the process to run in; None means this one.
     """
-    invocation = Invocation(env or Environment.of_process())
-    words = invocation.env.arguments if args is None else args
+    invocation = Invocation(env)
     try:
         return _run(list(words), invocation)
-    except BrokenPipeError:
-        invocation.env.discard_output()
-        return ExitStatus.CLOSED_PIPE
-    except (KeyboardInterrupt, typer.Abort):
-        return ExitStatus.SIGINT
-    except Exception as error:  # noqa: BLE001  (told to the person, with an exit status)
-        return _report(error, invocation)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  (told, with an exit status)
+        from llmctl.cli.failures import report  # noqa: PLC0415  (start-up)
+
+        return report(error, invocation)
 
 
-def _run(args: list[str], invocation: Invocation) -> int:
+def _run(words: list[str], invocation: Invocation) -> int:
     command = typer.main.get_command(app)
     try:
-        with command.make_context("llmctl", args, obj=invocation) as context:
-            return int(command.invoke(context) or ExitStatus.OK)
+        with command.make_context("llmctl", words, obj=invocation) as context:
+            return int(command.invoke(context) or 0)
     except typer.Exit as leaving:
         return leaving.exit_code
-
-
-def _report(error: Exception, invocation: Invocation) -> int:
-    from llmctl.keys import redact  # noqa: PLC0415  (start-up)
-
-    told, status = _explain(error)
-    if invocation.verbose:
-        told = "".join(traceback.format_exception(error)) + told
-    invocation.env.note(redact(told, invocation.secrets))
-    return status
-
-
-def _explain(error: Exception) -> tuple[str, int]:
-    """Return the words for the person and the exit status that an error is worth."""
-    match error:
-        case LlmctlError():
-            return _told(error.message, error.hint), error.exit_code
-        case typer.TyperException():
-            return _explain_usage(error), ExitStatus.USAGE
-        case OSError(strerror=str(reason)):
-            what = f"{error.filename}: {reason}." if error.filename else f"{reason}."
-            return _told(what), ExitStatus.INTERNAL_ERROR
-        case _:
-            return _told(f"{type(error).__name__}: {error}", _BUG), ExitStatus.INTERNAL_ERROR
-
-
-def _explain_usage(error: typer.TyperException) -> str:
-    message = error.format_message()
-    if message.startswith("Usage:"):  # a group without a command: its help, as it is
-        return message
-    context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else "llmctl"
-    if (close := _SUGGESTION.search(message)) is not None:
-        return _told(message[: close.start()], f"Did you mean {close['names'].rstrip(')?')}?")
-    return _told(message, f"'{path} --help' lists what there is.")
-
-
-def _told(message: str, hint: str | None = None) -> str:
-    return f"llmctl: {message}" if hint is None else f"llmctl: {message}\nhint: {hint}"

@@ -2,35 +2,48 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
-from llmctl.environment import Environment
-
 if TYPE_CHECKING:
     from llmctl.config import Config
+    from llmctl.environment import Environment
     from llmctl.profiles import Profile
 
 
-@dataclass(slots=True)
 class Invocation:
     """One run of the program, as its commands see it.
 
+    Args:
+        env: the process to run in; None means this one, looked at when it is needed.
+
     Attributes:
-        env: the process, with ``--home`` applied.
         config_file: what ``--config`` named.
         color: what ``--color`` was given.
         verbose: errors show where they come from.
         secrets: keys that were read, so that no message shows them.
     """
 
-    env: Environment
-    config_file: str | None = None
-    color: str | None = None
-    verbose: bool = False
-    secrets: set[str] = field(default_factory=set)
+    def __init__(self, env: Environment | None = None) -> None:
+        self._env = env
+        self.config_file: str | None = None
+        self.color: str | None = None
+        self.verbose = False
+        self.secrets: set[str] = set()
+
+    @property
+    def env(self) -> Environment:
+        """The process, with ``--home`` applied."""
+        if self._env is None:
+            from llmctl.environment import Environment  # noqa: PLC0415  (start-up)
+
+            self._env = Environment.of_process()
+        return self._env
+
+    def move_home(self, folder: str) -> None:
+        """Keep data and configuration in one folder from now on."""
+        self._env = self.env.at_home(folder)
 
     def config(self, **flags: Any) -> Config:  # noqa: ANN401  (each setting has its own type)
         """Read the configuration and lay this command's flags over it.
@@ -41,10 +54,9 @@ class Invocation:
         Raises:
             UsageError: the file or a setting can't be used.
         """
-        from llmctl.config import Color, load  # noqa: PLC0415  (start-up)
+        from llmctl.config import load  # noqa: PLC0415  (start-up)
 
-        color = None if self.color is None else Color(self.color)
-        return load(self.env, file=self.config_file, flags={"color": color, **flags})
+        return load(self.env, file=self.config_file, flags={"color": self.color, **flags})
 
     def key_for(self, profile: Profile) -> str | None:
         """Return the key for a back end, None where it has none.

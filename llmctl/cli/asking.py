@@ -1,0 +1,132 @@
+"""From options to what is asked: shared by the commands that begin a reply."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llmctl.cli.options import body_fields, key_values
+from llmctl.config import Config
+from llmctl.conversation import Options
+from llmctl.environment import Environment
+from llmctl.errors import UsageError
+from llmctl.events import Action
+from llmctl.markers import parse_markers
+from llmctl.templates import Rendered, load_template
+
+INPUT_PATIENCE_S = 2.0
+"""Seconds without anything on stdin after which a person is told that it is waited for."""
+
+
+def prompt_from(words: Sequence[str], env: Environment, *, no_stdin: bool) -> str:
+    """Return the prompt: the words, what stdin brings, or both.
+
+    Raises:
+        UsageError: there is neither.
+    """
+    said = " ".join(words)
+    piped = ""
+    if env.has_input and not no_stdin:
+        if said and env.waits_for_input(INPUT_PATIENCE_S):
+            env.note("waiting for stdin to end; --no-stdin does not read it")
+        piped = env.read_input().removesuffix("\n")
+    prompt = "\n\n".join(part for part in (said, piped) if part)
+    if not prompt.strip():
+        raise UsageError("There is no prompt.", "Write it behind 'run', or pipe it in.")
+    return prompt
+
+
+def with_attachments(prompt: str, files: Sequence[Path] | None, env: Environment) -> str:
+    """Return the prompt with the text of files behind it, each in its own tag.
+
+    Raises:
+        UsageError: a file can't be read as text.
+    """
+    parts = [prompt]
+    for file in files or ():
+        try:
+            text = env.resolve(file).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{file} can't be attached: {_why(error)}.") from error
+        parts.append(f'<file name="{file.name}">\n{text}\n</file>')
+    return "\n\n".join(parts)
+
+
+def rendered(
+    name: str | None, variables: Sequence[str] | None, prompt: str, env: Environment
+) -> Rendered:
+    """Return the template called ``name`` with its variables; without one, the prompt.
+
+    Raises:
+        UsageError: there is no such template, or a variable does not fit.
+    """
+    given = key_values(variables, "-V")
+    if name is not None:
+        return load_template(name, env).render(given, prompt)
+    if given:
+        raise UsageError("-V needs a template.", "Add -t NAME.")
+    return Rendered(None, prompt, {}, {})
+
+
+def options_from(  # noqa: PLR0913  (each is an option)
+    config: Config,
+    template: Mapping[str, Any],
+    env: Environment,
+    *,
+    seed: int | None,
+    stop: Sequence[str] | None,
+    schema: Path | None,
+    body: Sequence[str] | None,
+) -> Options:
+    """Return the generation options: the template's, under the configuration and the flags.
+
+    Raises:
+        UsageError: the schema can't be read, or ``--option`` is not KEY=VALUE.
+    """
+    chosen = {
+        "temperature": config.temperature,
+        "top_p": config.top_p,
+        "max_tokens": config.max_tokens,
+        "seed": seed,
+        "stop": tuple(stop or ()) or None,
+        "schema": None if schema is None else _schema(env.resolve(schema)),
+        "extra": body_fields(body) or None,
+    }
+    given = {name: value for name, value in chosen.items() if value is not None}
+    return Options(**{**template, **given})
+
+
+def markers_from(
+    specs: Sequence[str] | None, template: Mapping[str, Action], *, no_markers: bool
+) -> dict[str, Action]:
+    """Return the markers to listen for.
+
+    Raises:
+        UsageError: a marker is empty, or markers are both given and ruled out.
+    """
+    if no_markers:
+        if specs:
+            raise UsageError("--marker and --no-markers exclude each other.")
+        return {}
+    try:
+        return {**template, **parse_markers(specs or ())}
+    except ValueError as error:
+        raise UsageError(f"--marker: {error}.") from error
+
+
+def _schema(file: Path) -> Mapping[str, Any]:
+    try:
+        schema = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"The schema {file} can't be read: {_why(error)}.") from error
+    if not isinstance(schema, dict):
+        raise UsageError(f"The schema {file} is not a JSON object.")
+    return schema
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8 text"
+    return getattr(error, "strerror", None) or str(error)

@@ -1,0 +1,179 @@
+"""``llmctl conversations``: what is remembered."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmctl.cli.invocation import here, new_app
+from llmctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from llmctl.environment import Environment
+    from llmctl.records import InFlight
+    from llmctl.run import Unfinished
+
+app = new_app(no_args_is_help=True, help="List, show, export and delete conversations.")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="A conversation, or a unique prefix.")]
+
+
+@app.command("list")
+def list_(context: typer.Context, *, as_json: AsJson = False) -> None:
+    """List the conversations, the newest activity first."""
+    from llmctl.records import Records  # noqa: PLC0415  (start-up)
+
+    env = here(context).env
+    with Records(env.data) as records:
+        rows = records.conversations()
+    if as_json:
+        env.say(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    for row in rows:
+        mark = "  (unfinished)" if row["unfinished"] else ""
+        _say(env, f"{row['id']}  {_when(row['updated'])}  {row['title']}{mark}")
+
+
+@app.command()
+def show(context: typer.Context, id_: Id, *, as_json: AsJson = False) -> None:
+    """Show a conversation's messages."""
+    _export(here(context).env, id_, "json" if as_json else "markdown")
+
+
+@app.command()
+def export(
+    context: typer.Context,
+    id_: Id,
+    form: Annotated[
+        str, typer.Option("--format", metavar="FORM", help="markdown, json or jsonl.")
+    ] = "markdown",
+) -> None:
+    """Write a conversation to stdout as Markdown, JSON or JSON lines."""
+    _export(here(context).env, id_, form)
+
+
+@app.command()
+def delete(
+    context: typer.Context,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]…")] = None,
+    *,
+    older_than: Annotated[
+        str | None,
+        typer.Option(metavar="DURATION", help="Delete all without activity for this long."),
+    ] = None,
+) -> None:
+    """Delete conversations for good, their unfinished replies too."""
+    from llmctl.records import Records  # noqa: PLC0415  (start-up)
+
+    env = here(context).env
+    if bool(ids) == (older_than is not None):
+        raise UsageError("Name conversations, or give --older-than.")
+    with Records(env.data) as records:
+        doomed = [records.find(id_) for id_ in ids or ()]
+        if older_than is not None:
+            doomed = _older(records.conversations(), older_than)
+        for conversation in doomed:
+            records.delete(conversation)
+            env.note(f"deleted {conversation}")
+
+
+def chosen_conversation(env: Environment, *, last: bool, id_: str | None) -> str | None:
+    """Return the conversation that ``-c`` or ``--conversation`` means; None for a new one.
+
+    Raises:
+        UsageError: there is none, or both are given.
+    """
+    from llmctl.records import Records  # noqa: PLC0415  (start-up)
+
+    if not last and id_ is None:
+        return None
+    if last and id_ is not None:
+        raise UsageError("-c and --conversation exclude each other.")
+    with Records(env.data) as records:
+        found = records.find(id_) if id_ is not None else records.newest_conversation()
+    if found is None:
+        raise UsageError("There is no conversation yet.", "Leave out -c to begin one.")
+    return found
+
+
+def unfinished_choice(*, keep: bool, drop: bool) -> Unfinished:
+    """Return what ``--keep`` and ``--drop`` say about an unfinished last reply.
+
+    Raises:
+        UsageError: both are given.
+    """
+    from llmctl.run import Unfinished  # noqa: PLC0415  (start-up)
+
+    if keep and drop:
+        raise UsageError("--keep and --drop exclude each other.")
+    if keep:
+        return Unfinished.KEEP
+    return Unfinished.DROP if drop else Unfinished.REFUSE
+
+
+def list_unfinished(env: Environment, *, as_json: bool) -> int:
+    """List the unfinished replies, the newest activity first."""
+    from llmctl.records import Records  # noqa: PLC0415  (start-up)
+
+    with Records(env.data) as records:
+        rows = [_unfinished_row(reply) for reply in records.in_flight()]
+    if as_json:
+        env.say(json.dumps(rows, indent=2, ensure_ascii=False))
+        return 0
+    for row in rows:
+        where = row["position"]
+        place = f"{where['chars']} chars" if where["tokens"] is None else f"{where['tokens']} tok"
+        state = f"live (pid {row['pid']})" if row["pid"] else row["cause"]
+        _say(env, f"{row['generation']}  {_when(row['updated'])}  {place}, {state}  {row['title']}")
+    return 0
+
+
+def _unfinished_row(reply: InFlight) -> dict[str, Any]:
+    from llmctl.store import title_of  # noqa: PLC0415  (start-up)
+
+    end = reply.recorded.end
+    return {
+        "generation": reply.generation,
+        "conversation": reply.conversation,
+        "title": title_of(reply.recorded.header.request.messages),
+        "updated": reply.recorded.updated,
+        "position": reply.position.as_json(),
+        "cause": end.cause if end else "killed",
+        "pid": reply.pid,
+    }
+
+
+def _export(env: Environment, id_: str, form: str) -> None:
+    from llmctl.export import FORMS, exported  # noqa: PLC0415  (start-up)
+    from llmctl.records import Records  # noqa: PLC0415
+
+    if form not in FORMS:
+        raise UsageError(f"--format is one of {', '.join(FORMS)}, not '{form}'.")
+    with Records(env.data) as records:
+        conversation = records.conversation(records.find(id_))
+    _write(env, exported(conversation, form))
+
+
+def _older(rows: list[dict[str, object]], duration: str) -> list[str]:
+    from llmctl.durations import parse_duration  # noqa: PLC0415  (start-up)
+
+    limit = time.time() - parse_duration(duration)
+    return [str(row["id"]) for row in rows if float(str(row["updated"])) < limit]
+
+
+def _say(env: Environment, line: str) -> None:
+    _write(env, line + "\n")
+
+
+def _write(env: Environment, text: str) -> None:
+    from llmctl.terminal.sanitizer import sanitize  # noqa: PLC0415  (start-up)
+
+    env.write(sanitize(text) if env.is_a_tty(env.stdout) else text)
+
+
+def _when(seconds: object) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(float(str(seconds))))

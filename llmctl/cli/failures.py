@@ -1,0 +1,62 @@
+"""How errors end: the one place that turns an exception into words and an exit status."""
+
+from __future__ import annotations
+
+import re
+import traceback
+
+import typer
+
+from llmctl.cli.invocation import Invocation
+from llmctl.environment import ExitStatus
+from llmctl.errors import LlmctlError
+from llmctl.keys import redact
+
+# How Typer ends a message about a word that it nearly knows.
+_SUGGESTION = re.compile(r" (?:Did you mean|\(Possible options:) (?P<names>.*)$", re.DOTALL)
+
+_BUG = "This is a fault of the program; --verbose shows where it is."
+
+
+def report(error: Exception | KeyboardInterrupt, invocation: Invocation) -> int:
+    """Tell the person on stderr what ended the program, and return the exit status."""
+    match error:
+        case BrokenPipeError():
+            invocation.env.discard_output()
+            return ExitStatus.CLOSED_PIPE
+        case KeyboardInterrupt() | typer.Abort():
+            return ExitStatus.SIGINT
+    told, status = _explain(error)
+    if invocation.verbose:
+        told = "".join(traceback.format_exception(error)) + told
+    invocation.env.note(redact(told, invocation.secrets))
+    return status
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """Return the words for the person and the exit status that an error is worth."""
+    match error:
+        case LlmctlError():
+            return _told(error.message, error.hint), error.exit_code
+        case typer.TyperException():
+            return _explain_usage(error), ExitStatus.USAGE
+        case OSError(strerror=str(reason)):
+            what = f"{error.filename}: {reason}." if error.filename else f"{reason}."
+            return _told(what), ExitStatus.INTERNAL_ERROR
+        case _:
+            return _told(f"{type(error).__name__}: {error}", _BUG), ExitStatus.INTERNAL_ERROR
+
+
+def _explain_usage(error: typer.TyperException) -> str:
+    message = error.format_message().replace("Value error, ", "")  # pydantic says that
+    if message.startswith("Usage:"):  # a group without a command: its help, as it is
+        return message
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "llmctl"
+    if (close := _SUGGESTION.search(message)) is not None:
+        return _told(message[: close.start()], f"Did you mean {close['names'].rstrip(')?')}?")
+    return _told(message, f"'{path} --help' lists what there is.")
+
+
+def _told(message: str, hint: str | None = None) -> str:
+    return f"llmctl: {message}" if hint is None else f"llmctl: {message}\nhint: {hint}"

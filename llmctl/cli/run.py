@@ -1,0 +1,109 @@
+"""``llmctl run``: one reply, for scripts and pipelines."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from llmctl.cli import options
+from llmctl.cli.invocation import here, new_app
+
+app = new_app(help="Ask for one reply and write it to stdout.")
+
+
+@app.command()
+def run(  # noqa: PLR0913  (each parameter is an option)
+    context: typer.Context,
+    prompt: Annotated[list[str] | None, typer.Argument(help="What to ask.")] = None,
+    *,
+    model: options.Model = None,
+    base_url: options.BaseUrl = None,
+    api: options.ApiName = None,
+    api_key_env: options.ApiKeyEnv = None,
+    system: options.System = None,
+    template: options.Template = None,
+    variables: options.Variables = None,
+    temperature: options.Temperature = None,
+    top_p: options.TopP = None,
+    seed: options.Seed = None,
+    max_tokens: options.MaxTokens = None,
+    stop: options.Stop = None,
+    schema: options.Schema = None,
+    attach: options.Attach = None,
+    body: options.BodyFields = None,
+    marker: options.Markers = None,
+    no_markers: options.NoMarkers = False,
+    on_pause: options.OnPauseMode = None,
+    pause_after: options.PauseAfter = None,
+    require: options.Require = None,
+    connect_timeout: options.ConnectTimeout = None,
+    first_token_timeout: options.FirstTokenTimeout = None,
+    idle_timeout: options.IdleTimeout = None,
+    timeout: options.Timeout = None,
+    no_stdin: Annotated[
+        bool, typer.Option("-n", "--no-stdin", help="Never read stdin.")
+    ] = False,
+    as_json: options.Json = False,
+    last: Annotated[
+        bool, typer.Option("-c", "--continue", help="Go on with the last conversation.")
+    ] = False,
+    conversation: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Go on with this conversation."),
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep its unfinished last reply as it is.")
+    ] = False,
+    drop: Annotated[
+        bool, typer.Option("--drop", help="Drop its unfinished last reply and question.")
+    ] = False,
+    no_store: options.NoStore = False,
+) -> int:
+    """Ask for one reply and write it to stdout; all else goes to stderr.
+
+    A reply that is paused, cut, timed out or killed is kept; 'llmctl resume' goes on with it.
+    """
+    from llmctl.cli.asking import (  # noqa: PLC0415  (start-up)
+        markers_from,
+        options_from,
+        prompt_from,
+        rendered,
+        with_attachments,
+    )
+    from llmctl.cli.conversations import chosen_conversation, unfinished_choice  # noqa: PLC0415
+    from llmctl.foreground import Manner  # noqa: PLC0415
+    from llmctl.profiles import resolve_model  # noqa: PLC0415
+    from llmctl.run import Ask, run  # noqa: PLC0415
+
+    invocation = here(context)
+    env = invocation.env
+    config = invocation.config(
+        model=model, base_url=base_url, api=api, api_key_env=api_key_env,
+        temperature=temperature, top_p=top_p, max_tokens=max_tokens,
+        on_pause=on_pause, require=require, connect_timeout=connect_timeout,
+        first_token_timeout=first_token_timeout, idle_timeout=idle_timeout, timeout=timeout,
+    )  # fmt: skip
+    going_on = chosen_conversation(env, last=last, id_=conversation)
+    selection = resolve_model(None, config, env)
+    text = with_attachments(prompt_from(prompt or (), env, no_stdin=no_stdin), attach, env)
+    filled = rendered(template, variables, text, env)
+    ask = Ask(
+        prompt=filled.prompt,
+        selection=selection,
+        options=options_from(
+            config, filled.options, env, seed=seed, stop=stop, schema=schema, body=body
+        ),
+        markers=markers_from(marker, filled.markers, no_markers=no_markers),
+        system=system or filled.system or config.system,
+        conversation=going_on,
+        unfinished=unfinished_choice(keep=keep, drop=drop),
+        stored=not no_store,
+    )
+    manner = Manner(
+        json=as_json,
+        pause_after=pause_after,
+        verbose=invocation.verbose,
+        key_for=invocation.key_for,
+    )
+    return run(ask, manner, config, env)
