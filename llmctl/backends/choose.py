@@ -1,0 +1,88 @@
+"""Make the back end that a selection stands for; the adapters are imported only here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from types import MappingProxyType
+from typing import Any
+
+from llmctl.environment import Environment, private_dir
+from llmctl.errors import LlmctlError, Unreachable
+from llmctl.events import Guarantee, Strategy
+from llmctl.profiles import Profile, Selection
+from llmctl.session import BackEnd, Stream
+
+
+def back_end_for(
+    selection: Selection,
+    *,
+    env: Environment,
+    connect_timeout: float | None,
+    key_for: Callable[[Profile], str | None],
+    stored: bool,
+) -> BackEnd:
+    """Return what generates the selected model's replies; nothing is started yet.
+
+    Args:
+        selection: the model.
+        env: where this machine keeps weights and engine state.
+        connect_timeout: seconds in which a connection must be made; None for no limit.
+        key_for: finds a server's key; not called for what needs none.
+        stored: engine state may be written to disk.
+
+    Raises:
+        LlmctlError: a key, a file or the engine is missing.
+    """
+    if selection.script is not None:
+        from llmctl.backends.scripted import ScriptedBackEnd, load_script  # noqa: PLC0415
+
+        return ScriptedBackEnd(load_script(selection.script, folder=env.cwd))
+    if selection.profile is not None:
+        from llmctl.backends.chat import ChatBackEnd  # noqa: PLC0415  (only one is needed)
+
+        return ChatBackEnd(
+            selection.profile,
+            key=key_for(selection.profile),
+            connect_timeout=connect_timeout,
+        )
+    from llmctl import weights  # noqa: PLC0415
+    from llmctl.backends.embedded import Embedded  # noqa: PLC0415
+
+    model = selection.path or weights.obtain(env)
+    return Embedded(model, home=private_dir(env.data / "engine") if stored else None)
+
+
+class Unavailable:
+    """A back end that can't be had.
+
+    Args:
+        error: why; None if nothing needs to be generated any more.
+    """
+
+    name = "none"
+    api = "none"
+    accepts_seed = False
+    supports: Mapping[Strategy, Guarantee] = MappingProxyType({})
+
+    def __init__(self, error: LlmctlError | None = None) -> None:
+        self._error = error
+
+    async def ready(self) -> None:
+        """Say why it can't be had.
+
+        Raises:
+            LlmctlError: always, if there is a reason.
+        """
+        if self._error is not None:
+            raise self._error
+
+    def open(self, *_: Any, **__: Any) -> AbstractAsyncContextManager[Stream]:  # noqa: ANN401
+        """Never come here: `ready` has said no."""
+        raise Unreachable("There is no back end.") from self._error
+
+    def discard(self, conditions: Mapping[str, Any]) -> None:
+        """Nothing is kept."""
+
+    async def aclose(self) -> None:
+        """Nothing is open."""

@@ -1,0 +1,122 @@
+"""The clocks of one reply: which seconds count, and when a limit is reached. Pure.
+
+A second counts while the reply could have come: not before the request is sent, not while
+it is paused in a chat, not while the reader of the output takes nothing, not while the
+process itself stands still. The last needs no signal: two looks at the clock are never
+more than `TICK_S` apart while the process runs, so a longer gap was not lived through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from llmctl.events import End, Timing
+
+TICK_S = 0.25
+"""Seconds between two looks at the clocks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Time limits in seconds; None for none. The connection's own is the back end's.
+
+    Attributes:
+        first_token: from the request to the first token.
+        idle: between two tokens.
+        total: this process's share of the reply.
+    """
+
+    first_token: float | None = None
+    idle: float | None = None
+    total: float | None = None
+
+
+class Clocks:
+    """Counts the seconds of a reply's life.
+
+    Args:
+        now: a clock in seconds.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._began: float | None = None
+        self._last = 0.0
+        self._counted = 0.0
+        self._first_token: float | None = None
+        self._heard = 0.0
+        self._still_since: float | None = None
+        self._paused = 0.0
+
+    def begin(self) -> None:
+        """The request is sent."""
+        self._began = self._last = self._now()
+
+    def token(self) -> None:
+        """A token has arrived."""
+        self._heard = self._counted
+        if self._first_token is None and self._began is not None:
+            self._first_token = self._now() - self._began
+
+    def stand_still(self) -> None:
+        """The reply is paused."""
+        self.tick()
+        self._still_since = self._now()
+
+    def go_on(self) -> None:
+        """The reply is not paused any more."""
+        if self._still_since is not None:
+            self._paused += self._now() - self._still_since
+            self._still_since = None
+            self._last = self._now()
+
+    def tick(self, *, still: bool = False) -> None:
+        """Count the time since the last look, unless the reply stood ``still``."""
+        now = self._now()
+        passed, self._last = now - self._last, now
+        if self._began is not None and self._still_since is None and not still:
+            self._counted += min(passed, 2 * TICK_S)
+
+    def next_look(self, limits: Limits) -> float:
+        """Return the seconds after which a limit may have been reached, a tick at most."""
+        left = [TICK_S]
+        if limits.total is not None:
+            left.append(limits.total - self._counted)
+        if limits.idle is not None:
+            left.append(limits.idle - (self._counted - self._heard))
+        if limits.first_token is not None and self._first_token is None:
+            left.append(limits.first_token - self._counted)
+        return max(0.001, min(left))
+
+    def expired(self, limits: Limits, *, receiving: bool) -> End | None:
+        """Return the limit that has been reached, None if there is none.
+
+        Args:
+            limits: how long things may take.
+            receiving: tokens are still expected.
+        """
+        if self._began is None or self._still_since is not None:
+            return None
+        if _reached(self._counted, limits.total):
+            return End.TOTAL_TIMEOUT
+        if not receiving:
+            return None
+        if self._first_token is None:
+            return End.FIRST_TOKEN_TIMEOUT if _reached(self._counted, limits.first_token) else None
+        idle = self._counted - self._heard
+        return End.IDLE_TIMEOUT if _reached(idle, limits.idle) else None
+
+    def timing(self, tokens: int | None) -> Timing:
+        """Return the figures so far; ``tokens`` is how many came in that time."""
+        if self._began is None:
+            return Timing(None, 0.0, 0.0, None)
+        self.go_on()
+        duration = self._now() - self._began
+        spent = duration - self._paused - (self._first_token or 0.0)
+        rate = tokens / spent if tokens and tokens > 1 and spent > 0 else None
+        return Timing(self._first_token, duration, self._paused, rate)
+
+
+def _reached(seconds: float, limit: float | None) -> bool:
+    return limit is not None and seconds >= limit

@@ -1,0 +1,205 @@
+"""This process as the place where one reply runs: its output, its signals, its talk.
+
+What a command needs around a `Session` is put together here and put away again when the
+reply has ended: the writer of stdout, the view, the signals, the back end.
+"""
+
+from __future__ import annotations
+
+import signal
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import anyio
+
+from cancelable_core import signal_hub
+from llmctl.backends.choose import Unavailable, back_end_for
+from llmctl.clocks import Limits
+from llmctl.config import Config, OnPause
+from llmctl.conversation import Request
+from llmctl.environment import Environment
+from llmctl.errors import LlmctlError, UsageError
+from llmctl.events import Action, End, Event, Finished, Mode, Started
+from llmctl.journal import Header, Journal, NoJournal, Recorded
+from llmctl.output import Output
+from llmctl.profiles import Profile, Selection
+from llmctl.records import content_of
+from llmctl.resume.ladder import Ladder, rungs
+from llmctl.session import GIVE_UP_FLUSH_S, SIGNAL_ENDS, BackEnd, Policy, Session
+from llmctl.talk import Talk
+from llmctl.templates import load_template
+from llmctl.terminal.sanitizer import sanitize
+from llmctl.turn import Mark, Turn
+from llmctl.views import JsonView, TextView, View
+
+KeyFor = Callable[[Profile], str | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How a reply is run; what does not change the reply itself.
+
+    Attributes:
+        json: write events instead of text.
+        full: write what earlier processes delivered, too.
+        pause_after: content tokens after which to pause; None for no limit.
+        markers: texts that act; None means those recorded (or none).
+        verbose: show where a fault of the program comes from.
+        key_for: finds a server's key.
+    """
+
+    json: bool = False
+    full: bool = False
+    pause_after: int | None = None
+    markers: Mapping[str, Action] | None = None
+    verbose: bool = False
+    key_for: KeyFor
+
+
+class Foreground:
+    """This process as the place where one reply runs: its output, signals and talk."""
+
+    def __init__(self, env: Environment, manner: Manner, config: Config) -> None:
+        self.env = env
+        self.manner = manner
+        self.config = config
+        self._session: Session | None = None
+        self._early: End | None = None
+        clean = sanitize if env.is_a_tty(env.stdout) else str
+        self._stdout = Output(env.stdout, on_broken=self._lost_reader, clean=clean)
+        self._stderr = Output(env.stderr, clean=sanitize if env.is_a_tty(env.stderr) else str)
+        self._talk = Talk(lambda line: self._stderr.write(f"{line}\n"))
+
+    def __enter__(self) -> Self:
+        wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        self._signals = signal_hub.subscribe(wanted, self._signal, keep_ignored=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stderr.drain(GIVE_UP_FLUSH_S)
+        self._stderr.close()
+        self._stdout.close()
+        self._signals.close()
+
+    def back_end(self, selection: Selection, *, stored: bool) -> BackEnd:
+        """Return the selected back end, or one that says why there is none."""
+        try:
+            return back_end_for(
+                selection,
+                env=self.env,
+                connect_timeout=self.config.connect_timeout,
+                key_for=self.manner.key_for,
+                stored=stored,
+            )
+        except UsageError:
+            raise
+        except LlmctlError as error:
+            return Unavailable(error)
+
+    def play(
+        self,
+        header: Header,
+        turn: Turn,
+        journal: Journal,
+        ladder: Ladder,
+        recorded: Recorded | None = None,
+    ) -> Finished:
+        """Run the reply's session to its end."""
+        view = self._view(journal, turn.mark)
+        if recorded is not None and self.manner.full:
+            view.repeat(content_of(recorded)[0], turn.mark)
+        session = Session(
+            turn,
+            ladder,
+            journal=journal,
+            view=view,
+            started=Started(
+                generation=header.generation,
+                conversation=header.conversation,
+                model=header.request.model,
+                backend=ladder.back_end.name,
+                api=ladder.back_end.api,
+            ),
+            policy=self._policy(journal, recorded),
+        )
+        self._session = session
+        if self._early is not None:
+            session.stop(self._early)
+        finished = anyio.run(_run_and_close, session, ladder.back_end)
+        if session.bug is not None and self.manner.verbose:
+            self._talk.say("".join(traceback.format_exception(session.bug)))
+        return finished
+
+    def ladder(self, request: Request, back_end: BackEnd) -> Ladder:
+        """Return where the reply's chunks will come from."""
+        instruction = load_template("continuation", self.env).body
+        return Ladder(back_end, request, rungs(instruction), self.config.require)
+
+    @property
+    def mode(self) -> Mode:
+        """What a pause does to the generation here."""
+        return Mode.HOLD if self.config.on_pause is OnPause.HOLD else Mode.CUT
+
+    def warn_about(self, recorded: Recorded) -> None:
+        """Say what the end of the last process may mean for this one's output."""
+        if recorded.end is None:
+            self._talk.say(
+                "the last process was killed: the piece it was writing may be printed again"
+                " ('--full' prints the reply once)"
+            )
+        elif recorded.end is End.CLOSED_PIPE and not self.manner.full:
+            self._talk.say("the last reader left early; '--full' prints the whole reply")
+
+    def on_broken_journal(self, error: OSError) -> None:
+        """Say that from here on a crash would lose text."""
+        self._talk.say(f"llmctl: the reply is no longer being saved: {error.strerror}.")
+
+    def _policy(self, journal: Journal, recorded: Recorded | None) -> Policy:
+        config = self.config
+        return Policy(
+            stored=not isinstance(journal, NoJournal),
+            continues=recorded is not None,
+            held=recorded is not None and recorded.pause is Mode.HOLD,
+            limits=Limits(config.first_token_timeout, config.idle_timeout, config.timeout),
+        )
+
+    def _view(self, journal: Journal, mark: Mark) -> View:
+        if self.manner.json:
+            return JsonView(
+                self._stdout, mark=mark, on_delivered=journal.delivered, tell=self._tell
+            )
+        return TextView(
+            self._stdout,
+            final_newline=self.env.is_a_tty(self.env.stdout),
+            mark=mark,
+            on_delivered=journal.delivered,
+            tell=self._tell,
+        )
+
+    def _tell(self, event: Event) -> None:
+        self._talk.tell(event)
+
+    def _signal(self, number: int) -> None:
+        self._stop(SIGNAL_ENDS[number])
+
+    def _lost_reader(self, error: OSError) -> None:
+        self._stop(End.CLOSED_PIPE if isinstance(error, BrokenPipeError) else End.INTERNAL)
+
+    def _stop(self, end: End) -> None:
+        if self._session is None:
+            self._early = self._early or end
+        else:
+            self._session.stop(end)
+
+
+async def _run_and_close(session: Session, back_end: BackEnd) -> Finished:
+    try:
+        finished = await session.run()
+        if not finished.resumable:
+            session.forget()
+        return finished
+    finally:
+        with anyio.CancelScope(shield=True):
+            await back_end.aclose()

@@ -1,0 +1,190 @@
+"""Find the texts by which a model acts, in any chunking, outside code fences.
+
+A marker (``!!PAUSE`` …) may arrive split over any number of chunks, may begin like
+another marker, and may stand in a code fence, where it is only text. `MarkerScanner`
+is an automaton over characters that never shows a marker nor delays more than it must:
+it holds back only a tail that is still a proper prefix of some marker (the rule of
+``find_partial_stop_string`` in llama.cpp), and at the same start the longest marker wins.
+
+Code fences follow CommonMark, read generously: three or more backticks (without a backtick
+behind them) or tildes at the start of a line open one, also inside lists and quotes; a line
+of at least as many of the same character and nothing else ends it, or the end of the reply.
+
+Pure: no I/O, no clock. Feeding any split of a text gives the same result once runs are
+merged; `tests/llmctl/test_markers.py` proves that for every split.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from llmctl.events import Action
+
+DEFAULT_MARKERS: Mapping[str, Action] = {
+    "!!CANCEL": Action.PAUSE,
+    "!!PAUSE": Action.PAUSE,
+    "!!ASK": Action.ASK,
+    "!!STOP": Action.STOP,
+}
+
+_OPENING = re.compile(r"[ \t>]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)*(`{3,}(?=[^`]*$)|~{3,})")
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A run of ordinary text, and where it ends in the model's own text."""
+
+    text: str
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """A marker that was found, and where it ends in the model's own text."""
+
+    marker: str
+    action: Action
+    end: int
+
+
+Item = Text | Marker
+
+
+class _Fence:
+    """Whether the text so far is inside a code fence; fed released text only."""
+
+    __slots__ = ("_line", "_opened")
+
+    def __init__(self) -> None:
+        self._line = ""
+        self._opened = ""
+
+    def feed(self, text: str) -> None:
+        *lines, rest = text.split("\n")
+        for line in lines:
+            self._end_line(self._line + line)
+            self._line = ""
+        self._line += rest
+
+    def _end_line(self, line: str) -> None:
+        if not self._opened:
+            match = _OPENING.match(line)
+            self._opened = match[1] if match else ""
+        elif self._closes(line):
+            self._opened = ""
+
+    def _closes(self, line: str) -> bool:
+        run = line.lstrip(" \t>").rstrip()
+        return len(run) >= len(self._opened) and set(run) == {self._opened[0]}
+
+    def holds(self) -> bool:
+        """Say whether a marker that begins here would stand in code."""
+        return bool(self._opened) or _OPENING.match(self._line) is not None
+
+
+class MarkerScanner:
+    """Split a growing text into ordinary runs and markers.
+
+    Args:
+        markers: what to look for, each with its action; empty markers are a ValueError.
+    """
+
+    def __init__(self, markers: Mapping[str, Action]) -> None:
+        if "" in markers:
+            message = "a marker can't be empty"
+            raise ValueError(message)
+        self._markers = dict(markers)
+        by_length = sorted(markers, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, by_length))) if markers else None
+        self._longest = max(map(len, markers), default=0)
+        self._held = ""
+        self._start = 0
+        self._fence = _Fence()
+
+    @property
+    def held(self) -> int:
+        """How many characters are held back, waiting for what follows."""
+        return len(self._held)
+
+    def skip(self, text: str) -> None:
+        """Take text that was delivered earlier: nothing in it acts again."""
+        self._fence.feed(text)
+        self._start += len(text)
+
+    def feed(self, text: str) -> list[Item]:
+        """Take more text; return what is decided now."""
+        self._held += text
+        return self._scan(final=False)
+
+    def finish(self) -> list[Item]:
+        """The text is over: return what was held back."""
+        return self._scan(final=True)
+
+    def _scan(self, *, final: bool) -> list[Item]:
+        items: list[Item] = []
+        while self._held:
+            at = self._next_candidate(final=final)
+            if at > 0:
+                self._release(at, items)
+                continue
+            marker = self._marker_here(final=final)
+            if marker is None:
+                break
+            if marker and not self._fence.holds():
+                self._take(marker, items)
+            else:
+                self._release(1, items)
+        return items
+
+    def _next_candidate(self, *, final: bool) -> int:
+        """Return how many characters can be released before the next possible marker."""
+        found = self._pattern.search(self._held) if self._pattern else None
+        limit = found.start() if found else len(self._held)
+        if final:
+            return limit
+        for start in range(max(0, len(self._held) - self._longest + 1), limit):
+            if self._may_grow(self._held[start:]):
+                return start
+        return limit
+
+    def _marker_here(self, *, final: bool) -> str | None:
+        """Return the marker at the start, ``""`` if there is none, None to wait."""
+        if not final and self._may_grow(self._held):
+            return None
+        found = self._pattern.match(self._held) if self._pattern else None
+        return found[0] if found else ""
+
+    def _may_grow(self, tail: str) -> bool:
+        return any(len(m) > len(tail) and m.startswith(tail) for m in self._markers)
+
+    def _release(self, count: int, items: list[Item]) -> None:
+        text, self._held = self._held[:count], self._held[count:]
+        self._start += count
+        self._fence.feed(text)
+        if items and isinstance(items[-1], Text):
+            text = items.pop().text + text  # type: ignore[union-attr]  # just seen to be a Text
+        items.append(Text(text, self._start))
+
+    def _take(self, marker: str, items: list[Item]) -> None:
+        self._held = self._held[len(marker) :]
+        self._start += len(marker)
+        items.append(Marker(marker, self._markers[marker], self._start))
+
+
+def parse_markers(specs: Iterable[str]) -> dict[str, Action]:
+    """Read ``TEXT[=pause|stop|ask]`` as the command line has it; no action means pause.
+
+    Raises:
+        ValueError: a marker is empty. (``A=b`` with an unknown action is the text ``A=b``.)
+    """
+    markers = {}
+    for spec in specs:
+        text, _, action = spec.rpartition("=")
+        known = action in set(Action) and bool(_)
+        markers[text if known else spec] = Action(action) if known else Action.PAUSE
+    if "" in markers:
+        message = "a marker can't be empty"
+        raise ValueError(message)
+    return markers

@@ -1,0 +1,359 @@
+"""Everything that is remembered: replies in flight (journals) and ended ones (the store).
+
+One truth at a time: a reply in flight is its journal; when it has ended for good it moves
+into the store in one idempotent transaction and the journal goes. What a dead process left
+half-way is put right when the records are opened. A deletion deletes from both.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from llmctl.conversation import Message
+from llmctl.environment import private_dir
+from llmctl.errors import UsageError
+from llmctl.events import End, Position
+from llmctl.journal import (
+    Header,
+    Journal,
+    JournalBusy,
+    JournalDamaged,
+    Recorded,
+    live_pid,
+    read,
+)
+from llmctl.store import Reply, Store, StoredMessage, title_of
+from llmctl.turn import Turn
+
+
+def new_id(kind: str) -> str:
+    """Return a fresh id; ``kind`` is ``g`` for a generation, ``c`` for a conversation."""
+    return kind + secrets.token_hex(5)
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """A reply whose journal exists.
+
+    Attributes:
+        recorded: what the journal tells.
+        pid: the process that is writing it now; None if there is none.
+    """
+
+    recorded: Recorded
+    pid: int | None
+
+    @property
+    def generation(self) -> str:
+        """The reply's id."""
+        return self.recorded.header.generation
+
+    @property
+    def conversation(self) -> str:
+        """Its conversation's id."""
+        return self.recorded.header.conversation
+
+    @property
+    def position(self) -> Position:
+        """How far it was delivered."""
+        return self.recorded.mark.position
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A conversation with its unfinished last reply, if there is one.
+
+    Attributes:
+        id: its id.
+        messages: what the store has of it.
+        unfinished: the reply in flight behind those messages.
+    """
+
+    id: str
+    messages: tuple[StoredMessage, ...]
+    unfinished: InFlight | None = None
+
+
+class Records:
+    """All conversations of a user.
+
+    Args:
+        data: the data directory.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(self, data: Path, clock: Callable[[], float] = time.time) -> None:
+        self._folder = private_dir(private_dir(data) / "journals")
+        self._store = Store(data / "conversations.db")
+        self._now = clock
+        self.damaged: list[Path] = []
+        self._recover()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._store.close()
+
+    # -- writing
+
+    def begin(self, header: Header, on_broken: Callable[[OSError], None]) -> Journal:
+        """Open the journal of a new reply.
+
+        Raises:
+            UsageError: its conversation has an unfinished reply, or went on elsewhere.
+            JournalBusy: a reply of that conversation is live in another process.
+        """
+        with self._alone():
+            self._check_free(header)
+            return Journal.create(self._path(header.generation), header, on_broken)
+
+    def take(self, generation: str, on_broken: Callable[[OSError], None]) -> tuple[Journal, Recorded]:
+        """Take over a reply in flight to go on with it.
+
+        Raises:
+            JournalBusy: it is live in another process.
+            FileNotFoundError: it is not in flight any more.
+        """
+        with self._alone():
+            return Journal.reopen(self._path(generation), on_broken)
+
+    def settle(self, journal: Journal) -> None:
+        """Close a journal; move its reply into the store if it has ended for good."""
+        recorded = read(journal.path)[1] if journal.path.exists() else None
+        if recorded is None or recorded.resumable:
+            journal.close()
+            return
+        self._store.add(as_reply(recorded, self._now()))
+        journal.discard()
+
+    def keep(self, generation: str, end: End | None = None) -> None:
+        """End an unfinished reply where it stands, kept; ``end`` is how, if not as it was."""
+        journal, recorded = self.take(generation, lambda _error: None)
+        recorded.end = end or recorded.end or End.SIGTERM
+        self._store.add(as_reply(recorded, self._now()))
+        journal.discard()
+
+    def drop(self, generation: str) -> None:
+        """Forget an unfinished reply and the question it answers."""
+        self.take(generation, lambda _error: None)[0].discard()
+
+    def delete(self, conversation: str) -> None:
+        """Delete a conversation for good, its unfinished reply too.
+
+        Raises:
+            JournalBusy: that reply is live in another process.
+        """
+        for reply in self.in_flight():
+            if reply.conversation == conversation:
+                self.drop(reply.generation)
+        self._store.delete(conversation)
+
+    # -- reading
+
+    def in_flight(self) -> list[InFlight]:
+        """Return the replies that are live or unfinished, the newest activity first."""
+        found = []
+        for path in self._folder.glob("*.jsonl"):
+            try:
+                found.append(InFlight(read(path)[1], live_pid(path)))
+            except FileNotFoundError:
+                continue
+            except JournalDamaged:
+                if path not in self.damaged:
+                    self.damaged.append(path)
+        return sorted(found, key=lambda reply: reply.recorded.updated, reverse=True)
+
+    def conversation(self, conversation: str) -> Conversation:
+        """Return a conversation; an id that is nowhere gives an empty one."""
+        unfinished = next(
+            (reply for reply in self.in_flight() if reply.conversation == conversation), None
+        )
+        return Conversation(conversation, tuple(self._store.messages(conversation)), unfinished)
+
+    def conversations(self) -> list[dict[str, object]]:
+        """Return one line for each conversation, the newest activity first."""
+        rows: dict[str, dict[str, object]] = {}
+        for summary in self._store.conversations():
+            rows[summary.id] = {
+                "id": summary.id,
+                "title": summary.title,
+                "created": summary.created,
+                "updated": summary.updated,
+                "messages": summary.messages,
+                "unfinished": None,
+            }
+        for reply in reversed(self.in_flight()):
+            self._merge(rows, reply)
+        return sorted(rows.values(), key=lambda row: str(row["updated"]), reverse=True)
+
+    def find(self, prefix: str) -> str:
+        """Return the conversation that an id, or a unique prefix of one, stands for.
+
+        Raises:
+            UsageError: there is none, or more than one.
+        """
+        kind, found = self._find(prefix)
+        if kind == "conversation":
+            return found
+        live = {reply.generation: reply.conversation for reply in self.in_flight()}
+        return live.get(found) or self._store.conversation_of(found) or found
+
+    def find_reply(self, prefix: str) -> tuple[str, str | None]:
+        """Return (conversation, generation) for an id or a unique prefix of one.
+
+        The generation is None when the id is a conversation's.
+
+        Raises:
+            UsageError: there is none, or more than one.
+        """
+        kind, found = self._find(prefix)
+        return (found, None) if kind == "conversation" else (self.find(found), found)
+
+    def newest_conversation(self) -> str | None:
+        """Return the conversation with the newest activity."""
+        rows = self.conversations()
+        return str(rows[0]["id"]) if rows else None
+
+    # -- inside
+
+    def _path(self, generation: str) -> Path:
+        return self._folder / f"{generation}.jsonl"
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other processes from beginning or taking a reply at the same moment."""
+        fd = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    def _check_free(self, header: Header) -> None:
+        here = self.conversation(header.conversation)
+        if here.unfinished is not None:
+            if here.unfinished.pid is not None:
+                raise JournalBusy(here.unfinished.generation, here.unfinished.pid)
+            raise UsageError(
+                f"The last reply of conversation {here.id} is unfinished.",
+                f"Go on with 'llmctl resume {here.unfinished.generation}', or add --keep or --drop.",
+            )
+        if len(here.messages) != header.history:
+            raise UsageError(
+                f"Conversation {here.id} went on in another process.",
+                f"Start over from it, or 'llmctl conversations fork {here.id}'.",
+            )
+
+    def _recover(self) -> None:
+        """Put right what dead processes left half-way."""
+        for path in self._folder.glob("*.jsonl"):
+            try:
+                journal, recorded = Journal.reopen(path, lambda _error: None, quiet=True)
+            except (JournalBusy, FileNotFoundError):
+                continue
+            except JournalDamaged:
+                self.damaged.append(path)
+                continue
+            if recorded.resumable:
+                journal.close()
+            else:
+                self._store.add(as_reply(recorded, recorded.updated))
+                journal.discard()
+
+    def _find(self, prefix: str) -> tuple[str, str]:
+        found = set(self._store.ids(prefix))
+        for reply in self.in_flight():
+            found |= {("generation", reply.generation), ("conversation", reply.conversation)}
+        found = {(kind, id_) for kind, id_ in found if id_.startswith(prefix)}
+        exact = {pair for pair in found if pair[1] == prefix}
+        match sorted(exact or found):
+            case [only]:
+                return only
+            case []:
+                raise UsageError(
+                    f"Nothing has the id '{prefix}'.", "See 'llmctl conversations list'."
+                )
+            case several:
+                names = ", ".join(id_ for _, id_ in several[:5])
+                raise UsageError(f"'{prefix}' stands for {len(several)} ids: {names}.")
+
+    def _merge(self, rows: dict[str, dict[str, object]], reply: InFlight) -> None:
+        header = reply.recorded.header
+        row = rows.setdefault(
+            header.conversation,
+            {
+                "id": header.conversation,
+                "title": title_of(header.request.messages),
+                "created": header.created,
+                "messages": 0,
+            },
+        )
+        new = len(header.request.messages) - header.history
+        row["messages"] = int(str(row["messages"])) + new
+        row["updated"] = reply.recorded.updated
+        row["unfinished"] = reply.generation
+
+
+def turn_of(recorded: Recorded, turn: Turn | None = None) -> Turn:
+    """Return a turn that stands where the journal says; its delivered text is behind it."""
+    turn = turn or Turn(recorded.header.markers, mark=recorded.mark)
+    for chunk in recorded.chunks:
+        turn.receive(chunk)
+    return turn
+
+
+def content_of(recorded: Recorded) -> tuple[str, str]:
+    """Return the delivered content and reasoning, markers removed."""
+    text = "".join(c.text for c in recorded.chunks if c.channel == "content")
+    reasoning = "".join(c.text for c in recorded.chunks if c.channel == "reasoning")
+    text = text[: recorded.mark.model]
+    for end, length in reversed(marker_spans(recorded)):
+        text = text[: end - length] + text[end:]
+    return text, reasoning[: recorded.mark.reasoning]
+
+
+def marker_spans(recorded: Recorded) -> list[tuple[int, int]]:
+    """Return (end in the model's text, length) of each marker that acted."""
+    return [(found["end"], len(found["marker"])) for found in recorded.markers_found]
+
+
+def as_reply(recorded: Recorded, ended: float) -> Reply:
+    """Return what the store keeps of a reply that has ended for good."""
+    header, end = recorded.header, recorded.end or End.SIGTERM
+    content, reasoning = content_of(recorded)
+    usage = next((c.usage for c in reversed(recorded.chunks) if c.usage), None)
+    return Reply(
+        generation=header.generation,
+        conversation=header.conversation,
+        created=header.created,
+        ended=ended,
+        history=header.history,
+        messages=header.request.messages,
+        content=content,
+        reasoning=reasoning,
+        model=header.request.model,
+        status=str(end.status),
+        cause=end.cause,
+        guarantee=str(recorded.guarantee) if recorded.resumes else None,
+        tokens=recorded.mark.position.tokens,
+        details={
+            "finish_reason": next((c.finish_reason for c in recorded.chunks[-1:]), None),
+            "usage": usage.as_json() if usage else None,
+            "timings": recorded.timings,
+            "resumes": recorded.resumes,
+            "markers": recorded.markers_found,
+            "options": header.request.as_json()["options"],
+            "target": dict(header.target),
+        },
+    )
+
+

@@ -1,0 +1,1 @@
+"""Ways to go on with a reply, strongest first, and the ladder that tries them in order."""

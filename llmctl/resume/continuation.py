@@ -1,0 +1,52 @@
+"""Going on behind a prefix that the back end is given: by state, by ids or by text.
+
+``kv`` restores the engine's state, ``tokens`` sends the reply's own token ids, ``prefix``
+sends its text as the beginning of the assistant's message. The back end does the work and
+says in its stream's conditions what it could prove; here that becomes a guarantee.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from llmctl.events import Guarantee, Strategy
+from llmctl.resume.rung import Standing
+from llmctl.session import BackEnd, Opened
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """Go on behind a prefix by one of the three ways."""
+
+    strategy: Strategy
+
+    def promise(self, standing: Standing, back_end: BackEnd) -> Guarantee | None:
+        """Return what the back end is known to reach, unless something needed is missing."""
+        needs_ids = self.strategy in {Strategy.KV, Strategy.TOKENS}
+        if needs_ids and standing.prefix.ids is None:
+            return None
+        if self.strategy is Strategy.KV and standing.saved is None:
+            return None
+        best = back_end.supports.get(self.strategy)
+        return None if best is None else _worse(best, standing.guarantee)
+
+    @asynccontextmanager
+    async def open(self, standing: Standing, back_end: BackEnd) -> AsyncIterator[Opened]:
+        """Send the prefix; the stream brings only what follows it."""
+        opening = back_end.open(
+            standing.rest, after=standing.prefix, by=self.strategy, saved=standing.saved
+        )
+        async with opening as stream:
+            earned = Guarantee(stream.conditions.get("earned", Guarantee.TEXT))
+            yield Opened(
+                stream=stream,
+                chunks=aiter(stream),
+                strategy=self.strategy,
+                guarantee=_worse(earned, standing.guarantee),
+            )
+
+
+def _worse(one: Guarantee, other: Guarantee) -> Guarantee:
+    return other if one.at_least(other) else one

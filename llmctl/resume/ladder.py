@@ -1,0 +1,120 @@
+"""The ladder: the strongest way to go on that works here and now.
+
+Rungs are tried from the strongest the back end supports down to the floor (``--require``).
+A rung that finds that its claim does not hold gives way to the next one before anything
+was shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from llmctl.conversation import Prefix, Request
+from llmctl.errors import BelowRequire, StrategyUnavailable
+from llmctl.events import Guarantee, Strategy
+from llmctl.resume.continuation import Continuation
+from llmctl.resume.instruct import Instruct
+from llmctl.resume.replay import Replay
+from llmctl.resume.rung import Rung, Standing
+from llmctl.session import BackEnd, Opened
+
+
+def rungs(instruction: str) -> tuple[Rung, ...]:
+    """Return all ways to go on, strongest first; ``instruction`` is for the last."""
+    return (
+        Continuation(Strategy.KV),
+        Replay(),
+        Continuation(Strategy.TOKENS),
+        Continuation(Strategy.PREFIX),
+        Instruct(instruction),
+    )
+
+
+@dataclass(slots=True)
+class Ladder:
+    """Where a reply's chunks come from: first asked for, later gone on with.
+
+    Attributes:
+        back_end: what generates.
+        request: what is asked; ``max_tokens`` bounds the whole reply.
+        rungs: the ways to go on, strongest first.
+        require: the weakest guarantee that will do.
+        conditions: on what an exact replay depends, as recorded when the reply began.
+        guarantee: the worst guarantee of all resumes so far.
+        saved: engine state kept at the last cut.
+    """
+
+    back_end: BackEnd
+    request: Request
+    rungs: Sequence[Rung]
+    require: Guarantee = Guarantee.TEXT
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+    guarantee: Guarantee = Guarantee.EXACT
+    saved: Mapping[str, Any] | None = None
+
+    async def ready(self) -> None:
+        """Wait until a request can be sent."""
+        await self.back_end.ready()
+
+    def keep(self, state: Mapping[str, Any]) -> None:
+        """Remember the engine state that was saved at a cut."""
+        self.saved = state
+
+    def forget(self) -> None:
+        """Let go of everything that was kept for a resume."""
+        self.back_end.discard(self.conditions)
+        if self.saved is not None:
+            self.back_end.discard(self.saved)
+
+    @asynccontextmanager
+    async def start(self) -> AsyncIterator[Opened]:
+        """Ask for the reply."""
+        async with self.back_end.open(self.request) as stream:
+            self.conditions = stream.conditions
+            yield Opened(stream=stream, chunks=aiter(stream))
+
+    @asynccontextmanager
+    async def go_on(self, prefix: Prefix, alive: Callable[[], None]) -> AsyncIterator[Opened]:
+        """Go on behind ``prefix`` by the strongest way that holds.
+
+        Raises:
+            BelowRequire: none is exact enough.
+        """
+        standing = Standing(
+            self.request, prefix, self.conditions, self.guarantee, self.saved, alive
+        )
+        async with AsyncExitStack() as stack:
+            opened = await self._climb(standing, stack)
+            self.guarantee = opened.guarantee or self.guarantee
+            yield opened
+
+    async def _climb(self, standing: Standing, stack: AsyncExitStack) -> Opened:
+        reasons = []
+        for rung in self.rungs:
+            promise = rung.promise(standing, self.back_end)
+            if promise is None or not promise.at_least(self.require):
+                continue
+            async with AsyncExitStack() as attempt:
+                try:
+                    opened = await attempt.enter_async_context(rung.open(standing, self.back_end))
+                except StrategyUnavailable as error:
+                    reasons.append(f"{rung.strategy}: {error.message}")
+                    continue
+                if opened.guarantee is not None and opened.guarantee.at_least(self.require):
+                    stack.push_async_callback(attempt.pop_all().aclose)
+                    return opened
+                reasons.append(f"{rung.strategy}: reached only {opened.guarantee}.")
+        raise _none_left(self.require, reasons)
+
+
+def _none_left(require: Guarantee, reasons: list[str]) -> BelowRequire:
+    tried = " " + " ".join(reasons) if reasons else ""
+    return BelowRequire(
+        f"Nothing here goes on with this reply and is at least '{require}' exact.{tried}",
+        "Allow less with --require best-effort; everything is kept.",
+    )
+
+

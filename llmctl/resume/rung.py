@@ -1,0 +1,61 @@
+"""What every way to go on has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from llmctl.conversation import Prefix, Request
+from llmctl.events import Guarantee, Strategy
+from llmctl.session import BackEnd, Opened
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a reply stands when a way to go on is looked for.
+
+    Attributes:
+        request: what was asked; its ``max_tokens`` is the bound on the whole reply.
+        prefix: what of the reply exists.
+        conditions: on what an exact replay depends, as recorded when the reply began.
+        guarantee: the worst guarantee of all resumes so far: no later one can be better.
+        saved: engine state that was kept at the last cut.
+        alive: to be called while tokens arrive that are not shown.
+    """
+
+    request: Request
+    prefix: Prefix
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+    guarantee: Guarantee = Guarantee.EXACT
+    saved: Mapping[str, Any] | None = None
+    alive: Callable[[], None] = lambda: None
+
+    @property
+    def rest(self) -> Request:
+        """The request with the bound on what is still to come."""
+        bound, done = self.request.options.max_tokens, self.prefix.tokens
+        if bound is None or done is None:
+            return self.request
+        return self.request.with_options(max_tokens=max(1, bound - done))
+
+
+class Rung(Protocol):
+    """One way to go on."""
+
+    @property
+    def strategy(self) -> Strategy:
+        """Its name."""
+
+    def promise(self, standing: Standing, back_end: BackEnd) -> Guarantee | None:
+        """Return the best that it may earn here; None if it can't be tried."""
+
+    def open(
+        self, standing: Standing, back_end: BackEnd
+    ) -> AbstractAsyncContextManager[Opened]:
+        """Go on; what the result claims has been verified by then.
+
+        Raises:
+            StrategyUnavailable: it did not hold; nothing has been shown.
+        """

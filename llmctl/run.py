@@ -1,0 +1,128 @@
+"""A new reply in the foreground: what ``llmctl run`` does."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from llmctl.config import Config
+from llmctl.conversation import Message, Options, Request
+from llmctl.environment import Environment
+from llmctl.errors import UsageError
+from llmctl.events import Action
+from llmctl.foreground import Foreground, Manner
+from llmctl.journal import Header, JournalBusy, NoJournal
+from llmctl.profiles import Selection
+from llmctl.records import Conversation, Records, new_id
+from llmctl.session import BackEnd
+from llmctl.targets import target_of
+from llmctl.turn import Turn
+
+SEEDS = 2**31
+"""Seeds are chosen below this: every server that takes one takes these."""
+
+
+class Unfinished(StrEnum):
+    """What to do with the unfinished last reply of a conversation that is gone on with."""
+
+    REFUSE = "refuse"
+    KEEP = "keep"
+    DROP = "drop"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What ``run`` was asked.
+
+    Attributes:
+        prompt: the user's words.
+        selection: the model.
+        options: the generation options.
+        markers: texts of the model that act.
+        system: the system message, for a new conversation.
+        conversation: the conversation to go on with; None begins one.
+        unfinished: what to do with that conversation's unfinished last reply.
+        stored: remember the reply.
+    """
+
+    prompt: str
+    selection: Selection
+    options: Options = field(default_factory=Options)
+    markers: Mapping[str, Action] = field(default_factory=dict)
+    system: str | None = None
+    conversation: str | None = None
+    unfinished: Unfinished = Unfinished.REFUSE
+    stored: bool = True
+
+
+def run(ask: Ask, manner: Manner, config: Config, env: Environment) -> int:
+    """Run one new reply and return the exit status.
+
+    Raises:
+        UsageError: its conversation can't be gone on with.
+        JournalBusy: a reply of it is live in another process.
+    """
+    if ask.stored:
+        with Records(env.data) as records:
+            return _run(ask, manner, config, env, records)
+    if manner.pause_after is not None:
+        raise UsageError("--pause-after needs the store.", "Leave out --no-store.")
+    return _run(ask, manner, config, env, None)
+
+
+def _run(
+    ask: Ask, manner: Manner, config: Config, env: Environment, records: Records | None
+) -> int:
+    before = _before(ask, records)
+    with Foreground(env, manner, config) as foreground:
+        back_end = foreground.back_end(ask.selection, stored=ask.stored)
+        header = _header(ask, before, back_end, config)
+        broken = foreground.on_broken_journal
+        journal = NoJournal() if records is None else records.begin(header, broken)
+        turn = Turn(ask.markers, mode=foreground.mode, pause_after=manner.pause_after)
+        ladder = foreground.ladder(header.request, back_end)
+        finished = foreground.play(header, turn, journal, ladder)
+        if records is not None:
+            records.settle(journal)
+        return finished.end.exit_code
+
+
+def _before(ask: Ask, records: Records | None) -> Conversation:
+    """Return the conversation so far, its unfinished reply kept or dropped as asked."""
+    if ask.conversation is None:
+        return Conversation(new_id("c"), ())
+    if records is None:
+        raise UsageError("Going on with a conversation needs the store.", "Leave out --no-store.")
+    before = records.conversation(ask.conversation)
+    if before.unfinished is None or ask.unfinished is Unfinished.REFUSE:
+        return before
+    if before.unfinished.pid is not None:
+        raise JournalBusy(before.unfinished.generation, before.unfinished.pid)
+    if ask.unfinished is Unfinished.KEEP:
+        records.keep(before.unfinished.generation)
+    else:
+        records.drop(before.unfinished.generation)
+    return records.conversation(ask.conversation)
+
+
+def _header(ask: Ask, before: Conversation, back_end: BackEnd, config: Config) -> Header:
+    messages = [stored.as_message() for stored in before.messages]
+    if ask.system is not None and not messages:
+        messages.append(Message("system", ask.system))
+    messages.append(Message("user", ask.prompt))
+    request = Request(ask.selection.model, tuple(messages), ask.options)
+    if request.options.seed is None and back_end.accepts_seed:
+        request = request.with_options(seed=secrets.randbelow(SEEDS))
+    return Header(
+        generation=new_id("g"),
+        conversation=before.id,
+        created=time.time(),
+        request=request,
+        history=len(before.messages),
+        target=target_of(ask.selection, config),
+        markers=ask.markers,
+        command="run",
+    )

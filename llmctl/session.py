@@ -1,0 +1,595 @@
+"""The one loop of a reply: back end → journal → screen, and the three calls that steer it.
+
+::
+
+    pause() resume() stop()          sync, idempotent, never wait
+            │
+            ▼
+    source ──▶ journal ──▶ turn ──▶ view            two tasks: one receives, one delivers
+     (chunks)   received   spool    delivered ──▶ journal
+
+The receiving task writes each chunk into the journal and hands it to the turn. The
+delivering task takes from the turn what may be shown now. Because they only share the
+spool, a pause stops delivery at once and the reply keeps coming (hold), or the receiving
+task leaves its stream and the generation ends (cut). A third task watches the clocks.
+
+What a fault means is decided here and nowhere else: an `LlmctlError` becomes the end of the
+table in `events.End`; a lost connection climbs the ladder of `resume`; anything else is a
+bug and ends in `End.INTERNAL` with everything kept.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import anyio
+import anyio.to_thread
+
+from cancelable_core import Cancelable, CancelationToken
+from llmctl.clocks import Clocks, Limits
+from llmctl.conversation import Prefix, Request
+from llmctl.errors import (
+    BelowRequire,
+    ConnectTimedOut,
+    Disconnected,
+    LlmctlError,
+    Overloaded,
+    Refused,
+    Unreachable,
+)
+from llmctl.events import (
+    Chunk,
+    Delta,
+    End,
+    Event,
+    Finished,
+    Guarantee,
+    MarkerFound,
+    Mode,
+    Paused,
+    PauseReason,
+    Problem,
+    Resumed,
+    Retrying,
+    Started,
+    Status,
+    Strategy,
+    Timing,
+)
+from llmctl.turn import Mark, Phase, Turn
+
+RETRY_DELAYS_S = (0.5, 1.0)
+"""Seconds before the second and the third try of a request that did not get through."""
+
+LONGEST_RETRY_AFTER_S = 60.0
+"""A server that wants us to wait longer is taken for unreachable."""
+
+GIVE_UP_FLUSH_S = 0.25
+"""Seconds that output still has to get out when the reply ends by force."""
+
+POLL_S = 0.002
+"""Seconds between two looks at an output that is still being written."""
+
+SIGNAL_ENDS: Mapping[int, End] = {
+    signal.SIGINT: End.SIGINT,
+    signal.SIGTERM: End.SIGTERM,
+    signal.SIGHUP: End.SIGHUP,
+}
+
+PAUSE_ENDS: Mapping[PauseReason, End] = {
+    PauseReason.KEY: End.PAUSED_BY_KEY,
+    PauseReason.MARKER: End.PAUSED_BY_MARKER,
+    PauseReason.LIMIT: End.PAUSED_BY_LIMIT,
+}
+
+FAULT_ENDS: Mapping[type[LlmctlError], End] = {
+    Refused: End.REFUSED,
+    ConnectTimedOut: End.CONNECT_TIMEOUT,
+    Unreachable: End.UNREACHABLE,
+    Overloaded: End.UNREACHABLE,
+    Disconnected: End.DISCONNECT,
+    BelowRequire: End.BELOW_REQUIRE,
+}
+
+
+class Stream(Protocol):
+    """A reply that is being generated."""
+
+    @property
+    def conditions(self) -> Mapping[str, Any]:
+        """On what an exact replay depends; empty if the back end can't tell."""
+
+    def __aiter__(self) -> AsyncIterator[Chunk]:
+        """Yield chunks; end after the one that carries the finish reason."""
+
+    def hold(self) -> bool:
+        """Stop the generation where it is, at once; False if that can't be done here."""
+
+    def release(self) -> None:
+        """Let it go on."""
+
+    async def save(self) -> Mapping[str, Any] | None:
+        """Keep the engine's state for the ``kv`` strategy; None if that can't be done."""
+
+
+class BackEnd(Protocol):
+    """What generates replies. One file per wire protocol in `llmctl.backends`."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+
+    @property
+    def api(self) -> str:
+        """The protocol it speaks."""
+
+    @property
+    def supports(self) -> Mapping[Strategy, Guarantee]:
+        """The strategies that are known to work here, and the best each can earn."""
+
+    @property
+    def accepts_seed(self) -> bool:
+        """Whether it is known to accept a seed."""
+
+    async def ready(self) -> None:
+        """Wait until a request can be sent (weights loaded, engine up)."""
+
+    def open(
+        self,
+        request: Request,
+        *,
+        again: Mapping[str, Any] | None = None,
+        after: Prefix | None = None,
+        by: Strategy | None = None,
+        saved: Mapping[str, Any] | None = None,
+    ) -> AbstractAsyncContextManager[Stream]:
+        """Ask for a reply: entering sends the request, leaving ends the generation.
+
+        Args:
+            request: what is asked.
+            again: the recorded conditions, to repeat the reply (``REPLAY``).
+            after: what of the reply exists, to go on behind it.
+            by: how to go on; None for a fresh reply.
+            saved: what `Stream.save` returned, for ``KV``.
+        """
+
+    def discard(self, conditions: Mapping[str, Any]) -> None:
+        """The reply with these conditions has ended for good: forget its saved state."""
+
+    async def aclose(self) -> None:
+        """Give up connections and processes."""
+
+
+class Journal(Protocol):
+    """What remembers a reply while it is in flight."""
+
+    def conditions(self, conditions: Mapping[str, Any]) -> None: ...
+    def received(self, chunk: Chunk) -> None: ...
+    def delivered(self, mark: Mark) -> None: ...
+    def marker(self, event: MarkerFound, end: int) -> None: ...
+    def paused(self, event: Paused) -> None: ...
+    def resumed(self, event: Resumed) -> None: ...
+    def saved(self, state: Mapping[str, Any]) -> None: ...
+    def ended(self, end: End, timing: Timing) -> None: ...
+    def sync(self) -> None: ...
+
+
+class View(Protocol):
+    """What shows a reply, to a person or a program."""
+
+    def show(self, event: Event, mark: Mark) -> None:
+        """Take an event; never wait. ``mark`` is where the reply stands behind it."""
+
+    @property
+    def delivered(self) -> Mark:
+        """How far the reply has really gone out."""
+
+    @property
+    def full(self) -> bool:
+        """Whether so much is queued that the session should wait."""
+
+    @property
+    def blocked_for(self) -> float:
+        """For how many seconds the reader has now taken nothing."""
+
+    def drain(self, timeout: float | None) -> bool:
+        """Block until all is out (or ``timeout`` seconds have passed); say whether it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A stream that goes on with a reply, and what was earned by finding it.
+
+    Attributes:
+        stream: where to hold, release and save; its chunks are not to be read from it.
+        chunks: what follows the text that exists.
+        strategy: None for a fresh reply.
+        guarantee: None for a fresh reply.
+    """
+
+    stream: Stream
+    chunks: AsyncIterator[Chunk]
+    strategy: Strategy | None = None
+    guarantee: Guarantee | None = None
+
+
+class Source(Protocol):
+    """Where the chunks of one reply come from, first and after every interruption."""
+
+    async def ready(self) -> None:
+        """Wait until a request can be sent."""
+
+    def start(self) -> AbstractAsyncContextManager[Opened]:
+        """Ask for the reply."""
+
+    def keep(self, state: Mapping[str, Any]) -> None:
+        """Remember the engine state that was saved at a cut."""
+
+    def forget(self) -> None:
+        """Let go of everything that was kept for a resume."""
+
+    def go_on(
+        self, prefix: Prefix, alive: Callable[[], None]
+    ) -> AbstractAsyncContextManager[Opened]:
+        """Find a way to go on behind ``prefix``; ``alive`` is called while tokens arrive.
+
+        Raises:
+            BelowRequire: there is none that is exact enough.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a session does where commands differ.
+
+    Attributes:
+        ends_on_pause: a pause ends the session (``run``) or waits (``chat``).
+        stored: the reply is on disk, so that a later process may go on with it.
+        continues: an earlier process began this reply.
+        held: that process left it paused with the generation read on.
+        limits: how long things may take.
+        retry_delays_s: seconds before each further try.
+    """
+
+    ends_on_pause: bool = True
+    stored: bool = True
+    continues: bool = False
+    held: bool = False
+    limits: Limits = field(default_factory=Limits)
+    retry_delays_s: tuple[float, ...] = RETRY_DELAYS_S
+
+
+class Session:
+    """Runs one reply from wherever it stands to its end.
+
+    Args:
+        turn: the reply; what earlier processes received is in it already.
+        source: where its chunks come from.
+        journal: what remembers it.
+        view: what shows it.
+        started: the event that names it.
+        policy: what this command does where commands differ.
+        now: a clock in seconds.
+    """
+
+    def __init__(
+        self,
+        turn: Turn,
+        source: Source,
+        *,
+        journal: Journal,
+        view: View,
+        started: Started,
+        policy: Policy,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.turn = turn
+        self.bug: Exception | None = None
+        self._problem: Problem | None = None
+        self._blamed: End | None = None
+        self._source = source
+        self._journal = journal
+        self._view = view
+        self._started = started
+        self._policy = policy
+        self._clocks = Clocks(now)
+        self._token = CancelationToken(name="reply")
+        self._stops: list[End] = []
+        self._source_end: End | None = None
+        self._stream: Stream | None = None
+        self._reading: anyio.CancelScope | None = None
+        self._sleepers: list[anyio.Event] = []
+        self._may_deliver = not policy.continues
+        self._first_count = turn.mark.tokens
+        self._pause_reason = PauseReason.KEY
+
+    # -- control: sync, idempotent, never waits
+
+    def pause(self, reason: PauseReason = PauseReason.KEY, mode: Mode | None = None) -> None:
+        """Stop delivery now; hold keeps the generation, cut ends it."""
+        paused = self.turn.pause(reason, mode)
+        if paused is not None:
+            self._enter_pause(paused)
+
+    def resume(self) -> None:
+        """Go on delivering."""
+        if not self.turn.resume():
+            return
+        self._clocks.go_on()
+        if self._stream is not None:
+            self._stream.release()
+        if self.turn.mode is Mode.HOLD or self.turn.received.finished:
+            self._announce(Strategy.HELD, Guarantee.EXACT)
+        self._wake()
+
+    def cut(self) -> None:
+        """End the generation of a reply that is held; what was received is kept."""
+        self.turn.mode = Mode.CUT
+        self._may_deliver = self.turn.received.finished
+        if self._reading is not None:
+            self._reading.cancel()
+
+    def stop(self, end: End) -> None:
+        """End this process's share; the first cause decides. Safe from threads and signals."""
+        self._stops.append(end)
+        self._token.cancel(message=end.cause)
+
+    def forget(self) -> None:
+        """The reply has ended for good: what the back end keeps for a resume can go."""
+        self._source.forget()
+
+    # -- the loop
+
+    async def run(self) -> Finished:
+        """Run to the end and return the last event, which the view has been shown too."""
+        try:
+            async with Cancelable.with_token(self._token, when_cancelled="absorb"):
+                await self._work()
+        except LlmctlError as error:
+            self.stop(self._blame(error))
+        with anyio.CancelScope(shield=True):
+            return await self._finish(self._stops[0])
+
+    async def _work(self) -> None:
+        self._view.show(self._started, self.turn.mark)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._guard, self._receive)
+            if self._policy.limits != Limits():
+                tasks.start_soon(self._guard, self._watch)
+            await self._guard(self._deliver)
+            tasks.cancel_scope.cancel()
+
+    async def _guard(self, task: Callable[[], Awaitable[None]]) -> None:
+        """Turn what a task raises into the reply's end; text that is here goes out first."""
+        try:
+            await task()
+        except LlmctlError as error:
+            self._source_end = self._blame(error)
+            self._wake()
+        except Exception as error:  # noqa: BLE001  (a bug: said as one, with the reply kept)
+            self.bug = error
+            self._problem = Problem("internal", f"llmctl failed: {error!r}.", "Try --verbose.")
+            self._blamed = End.INTERNAL
+            self.stop(End.INTERNAL)
+
+    # -- receiving
+
+    async def _receive(self) -> None:
+        if self._policy.continues and (self.turn.received.finished or self._policy.held):
+            self._announce(Strategy.HELD, Guarantee.EXACT)
+            await self._delivered_all()
+        await self._source.ready()
+        self._clocks.begin()
+        lost: LlmctlError | None = None
+        tries = 0
+        while not self.turn.received.finished:
+            had = self.turn.received.deltas
+            try:
+                with anyio.CancelScope() as self._reading:
+                    await self._read()
+            except (Disconnected, Overloaded, Unreachable) as error:
+                lost = error
+                tries = 0 if self.turn.received.deltas > had else tries
+                await self._before_retry(error, tries)
+                tries += 1
+            except BelowRequire as error:
+                raise lost or error from error
+            await self._wanted()
+        self._wake()
+
+    async def _read(self) -> None:
+        """Open the reply, or find a way to go on with it, and read it to its end."""
+        received = self.turn.received
+        if received.chars or received.reasoning:
+            opening = self._source.go_on(received.as_prefix(), self._clocks.token)
+        else:
+            opening = self._source.start()
+        async with opening as opened:
+            self._stream = opened.stream
+            try:
+                await self._take(opened)
+            except anyio.get_cancelled_exc_class():
+                await self._save(opened.stream)
+                raise
+            finally:
+                self._stream = None
+
+    async def _take(self, opened: Opened) -> None:
+        if opened.strategy is None:
+            self._journal.conditions(opened.stream.conditions)
+            if self._policy.continues:
+                self._announce(Strategy.REPLAY, Guarantee.EXACT)  # nothing exists yet
+        elif opened.guarantee is not None:
+            if self._may_deliver:
+                await self._delivered_all()
+            self._announce(opened.strategy, opened.guarantee)
+        async for chunk in opened.chunks:
+            if chunk.text or chunk.tokens:
+                self._clocks.token()
+            self._journal.received(chunk)
+            self.turn.receive(chunk)
+            self._wake()
+
+    async def _save(self, stream: Stream) -> None:
+        with anyio.move_on_after(0.5, shield=True):
+            state = await stream.save()
+            if state is not None:
+                self._source.keep(state)
+                self._journal.saved(state)
+
+    async def _before_retry(self, error: LlmctlError, tries: int) -> None:
+        """Wait before the next try; raise ``error`` when it is time to give up."""
+        delays = self._policy.retry_delays_s
+        if tries >= len(delays):
+            raise error
+        asked = error.retry_after if isinstance(error, Overloaded) else None
+        delay = delays[tries] if asked is None else asked
+        if delay > LONGEST_RETRY_AFTER_S:
+            raise error
+        self._view.show(Retrying(error.message, delay, self.turn.position), self.turn.mark)
+        await anyio.sleep(delay)
+
+    async def _wanted(self) -> None:
+        """Wait while the reply is paused with its generation ended."""
+        while self.turn.phase is Phase.PAUSED and self.turn.mode is Mode.CUT:
+            await self._change()
+
+    # -- delivering
+
+    async def _deliver(self) -> None:
+        """Show what may be shown until the reply ends or this process's share does."""
+        while True:
+            await self._room()
+            events = self.turn.deliver() if self._may_deliver else []
+            for event in events:
+                self._publish(event)
+            if self.turn.phase is Phase.PAUSED and self._policy.ends_on_pause:
+                return await self._end_paused()
+            if not events:
+                end = self.turn.end or self._source_end
+                if end is not None:
+                    return await self._end_with(end)
+                self._wake()
+                await self._change()
+
+    def _publish(self, event: Delta | MarkerFound | Paused) -> None:
+        match event:
+            case Paused():
+                self._enter_pause(event)
+            case MarkerFound():
+                self._journal.marker(event, self.turn.mark.model)
+                self._view.show(event, self.turn.mark)
+            case Delta():
+                self._view.show(event, self.turn.mark)
+
+    def _enter_pause(self, paused: Paused) -> None:
+        self._pause_reason = paused.reason
+        self._journal.paused(paused)
+        self._view.show(paused, self.turn.mark)
+        if paused.mode is Mode.CUT:
+            self.cut()
+        elif not self._policy.ends_on_pause and self._stream is not None:
+            self._stream.hold()
+        if not self._policy.ends_on_pause:
+            self._clocks.stand_still()
+        self._wake()
+
+    async def _end_paused(self) -> None:
+        """A pause ends this command; with hold, once the rest has been read."""
+        while self.turn.mode is Mode.HOLD and not self.turn.received.finished:
+            if self._source_end is not None:
+                return await self._end_with(self._source_end)
+            await self._change()
+        await self._end_with(PAUSE_ENDS[self._pause_reason])
+
+    def _announce(self, strategy: Strategy, guarantee: Guarantee) -> None:
+        """Say how the reply goes on, then let it."""
+        resumed = Resumed(strategy, guarantee, self.turn.position)
+        self._journal.resumed(resumed)
+        self._view.show(resumed, self.turn.mark)
+        self._may_deliver = True
+        self._wake()
+
+    async def _delivered_all(self) -> None:
+        while self.turn.waiting and self.turn.phase is Phase.STREAMING:
+            await self._change()
+
+    async def _room(self) -> None:
+        while self._view.full:
+            await anyio.sleep(POLL_S)
+
+    async def _end_with(self, end: End) -> None:
+        """End once everything is out: until then a signal or a limit may still cut it."""
+        while not self._view.drain(0):
+            await anyio.sleep(POLL_S)
+        self.stop(end)
+
+    # -- clocks
+
+    async def _watch(self) -> None:
+        limits, clocks = self._policy.limits, self._clocks
+        while True:
+            await anyio.sleep(clocks.next_look(limits))
+            blocked_s = self._view.blocked_for
+            clocks.tick(still=blocked_s > 0)
+            if limits.total is not None and blocked_s >= limits.total:
+                self.stop(End.TOTAL_TIMEOUT)
+            end = clocks.expired(limits, receiving=not self.turn.received.finished)
+            if end is not None:
+                self.stop(end)
+
+    # -- ending
+
+    def _blame(self, error: LlmctlError) -> End:
+        ends = (end for kind, end in FAULT_ENDS.items() if isinstance(error, kind))
+        self._problem = error.as_problem()
+        self._blamed = next(ends, End.INTERNAL)
+        return self._blamed
+
+    def _problem_of(self, end: End) -> Problem | None:
+        if end is self._blamed:
+            return self._problem
+        if end.status is Status.TIMEOUT:
+            return Problem("timeout", f"The {end.cause} time limit was reached.")
+        return None
+
+    async def _finish(self, end: End) -> Finished:
+        await anyio.to_thread.run_sync(self._view.drain, GIVE_UP_FLUSH_S)
+        mark = self._view.delivered
+        timing = self._clocks.timing(self._new_tokens(mark))
+        self._journal.ended(end, timing)
+        await anyio.to_thread.run_sync(self._journal.sync)
+        finished = Finished(
+            generation=self._started.generation,
+            end=end,
+            resumable=end.resumable and self._policy.stored,
+            finish_reason=self.turn.received.finish_reason,
+            position=mark.position,
+            usage=self.turn.received.usage,
+            timing=timing,
+            problem=self._problem_of(end),
+        )
+        self._view.show(finished, mark)
+        await anyio.to_thread.run_sync(self._view.drain, GIVE_UP_FLUSH_S)
+        return finished
+
+    def _new_tokens(self, mark: Mark) -> int | None:
+        if mark.tokens is None or self._first_count is None:
+            return None
+        return mark.tokens - self._first_count
+
+    # -- waking the tasks that wait for something to change
+
+    async def _change(self) -> None:
+        event = anyio.Event()
+        self._sleepers.append(event)
+        await event.wait()
+
+    def _wake(self) -> None:
+        while self._sleepers:
+            self._sleepers.pop().set()

@@ -1,0 +1,326 @@
+"""SQLite of ended replies: conversations as trees of messages.
+
+A reply is here once it has ended for good; until then its journal is the truth
+(`llmctl.journal`). `Store.add` is idempotent and one transaction, so that a process may
+die between it and the removal of the journal. The database has a version
+(``PRAGMA user_version``); older ones are brought up when they are opened.
+
+WAL mode: readers and one writer at a time, on one machine. All calls block; async callers
+use a worker thread.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmctl.conversation import Message
+from llmctl.environment import open_private
+from llmctl.errors import LlmctlError
+
+VERSION = 1
+BUSY_TIMEOUT_S = 10.0
+
+_SCHEMA = """
+CREATE TABLE conversation (
+    id TEXT PRIMARY KEY,
+    created REAL NOT NULL,
+    updated REAL NOT NULL,
+    title TEXT NOT NULL,
+    head INTEGER REFERENCES message (id)
+) STRICT;
+CREATE TABLE message (
+    id INTEGER PRIMARY KEY,
+    conversation TEXT NOT NULL REFERENCES conversation (id) ON DELETE CASCADE,
+    parent INTEGER REFERENCES message (id),
+    role TEXT NOT NULL,
+    content TEXT NOT NULL,
+    created REAL NOT NULL,
+    generation TEXT REFERENCES generation (id)
+) STRICT;
+CREATE INDEX message_conversation ON message (conversation);
+CREATE TABLE generation (
+    id TEXT PRIMARY KEY,
+    conversation TEXT NOT NULL REFERENCES conversation (id) ON DELETE CASCADE,
+    model TEXT NOT NULL,
+    status TEXT NOT NULL,
+    cause TEXT NOT NULL,
+    guarantee TEXT,
+    chars INTEGER NOT NULL,
+    tokens INTEGER,
+    reasoning TEXT NOT NULL,
+    details TEXT NOT NULL
+) STRICT;
+"""
+
+
+class StoreUnusable(LlmctlError):
+    """The database can't be opened or written."""
+
+    kind = "store"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply that has ended for good.
+
+    Attributes:
+        generation: its id.
+        conversation: its conversation's id.
+        created: when it was asked for, in seconds since the epoch.
+        ended: when it ended, in seconds since the epoch.
+        history: how many of ``messages`` the store already has.
+        messages: all messages of the request.
+        content: the reply's text, without markers.
+        reasoning: the reasoning before it.
+        model: the model's name.
+        status: how it ended.
+        cause: why.
+        guarantee: the worst guarantee of its resumes; None if it was never resumed.
+        tokens: content tokens; None where not known.
+        details: everything else worth keeping (usage, timings, markers, resumes, options).
+    """
+
+    generation: str
+    conversation: str
+    created: float
+    ended: float
+    history: int
+    messages: tuple[Message, ...]
+    content: str
+    reasoning: str
+    model: str
+    status: str
+    cause: str
+    guarantee: str | None
+    tokens: int | None
+    details: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    """A message as the store has it; ``reply`` describes the assistant's ones."""
+
+    role: str
+    content: str
+    created: float
+    generation: str | None
+    reply: Mapping[str, Any] | None
+
+    def as_message(self) -> Message:
+        """Return what a model is sent of it."""
+        return Message(self.role, self.content)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One line of a list of conversations; times are seconds since the epoch."""
+
+    id: str
+    title: str
+    created: float
+    updated: float
+    messages: int
+
+
+class Store:
+    """The database.
+
+    Args:
+        path: the file; made, private to its owner, when it is not there.
+
+    Raises:
+        StoreUnusable: it can't be opened, or a newer llmctl wrote it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            open_private(path, "a").close()
+            self._db = sqlite3.connect(
+                path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+            )
+            self._db.row_factory = sqlite3.Row
+            self._prepare()
+        except (OSError, sqlite3.Error) as error:
+            raise StoreUnusable(
+                f"The store {path} can't be used: {error}.", "Try --no-store, or 'llmctl doctor'."
+            ) from error
+
+    def close(self) -> None:
+        """Close the database."""
+        self._db.close()
+
+    def add(self, reply: Reply) -> None:
+        """Take in a reply and the messages before it that are new; idempotent."""
+        with self._transaction():
+            if self._one("SELECT 1 FROM generation WHERE id = ?", reply.generation):
+                return
+            self._add_conversation(reply)
+            self._add_generation(reply)
+            parent = self._head(reply.conversation)
+            for message in reply.messages[reply.history :]:
+                parent = self._add_message(reply, message, parent, None)
+            head = self._add_message(
+                reply, Message("assistant", reply.content), parent, reply.generation
+            )
+            self._db.execute(
+                "UPDATE conversation SET head = ?, updated = max(updated, ?) WHERE id = ?",
+                (head, reply.ended, reply.conversation),
+            )
+
+    def messages(self, conversation: str) -> list[StoredMessage]:
+        """Return a conversation's messages, first to last; empty if it is not here."""
+        rows = self._db.execute(
+            """
+            WITH RECURSIVE line (id, depth) AS (
+                SELECT head, 0 FROM conversation WHERE id = ?
+                UNION ALL
+                SELECT message.parent, depth + 1 FROM line JOIN message USING (id)
+                WHERE message.parent IS NOT NULL
+            )
+            SELECT message.*, generation.model, generation.status, generation.cause,
+                   generation.guarantee, generation.chars, generation.tokens,
+                   generation.reasoning, generation.details
+            FROM line JOIN message USING (id) LEFT JOIN generation
+                ON generation.id = message.generation
+            ORDER BY depth DESC
+            """,
+            (conversation,),
+        )
+        return [_message(row) for row in rows]
+
+    def conversations(self) -> list[Summary]:
+        """Return all conversations, the newest activity first."""
+        rows = self._db.execute(
+            """
+            SELECT c.id, c.title, c.created, c.updated,
+                   (SELECT count(*) FROM message WHERE conversation = c.id) AS messages
+            FROM conversation AS c ORDER BY c.updated DESC
+            """
+        )
+        return [Summary(**dict(row)) for row in rows]
+
+    def ids(self, prefix: str) -> list[tuple[str, str]]:
+        """Return (kind, id) of all conversations and generations whose id begins so."""
+        rows = self._db.execute(
+            """
+            SELECT 'conversation' AS kind, id FROM conversation WHERE substr(id, 1, ?1) = ?2
+            UNION ALL
+            SELECT 'generation', id FROM generation WHERE substr(id, 1, ?1) = ?2
+            """,
+            (len(prefix), prefix),
+        )
+        return [(row["kind"], row["id"]) for row in rows]
+
+    def conversation_of(self, generation: str) -> str | None:
+        """Return the conversation a generation belongs to."""
+        row = self._one("SELECT conversation FROM generation WHERE id = ?", generation)
+        return None if row is None else str(row["conversation"])
+
+    def delete(self, conversation: str) -> bool:
+        """Delete a conversation for good; say whether it was here."""
+        with self._transaction():
+            self._db.execute("UPDATE conversation SET head = NULL WHERE id = ?", (conversation,))
+            self._db.execute(
+                "UPDATE message SET parent = NULL, generation = NULL WHERE conversation = ?",
+                (conversation,),
+            )
+            found = self._db.execute("DELETE FROM conversation WHERE id = ?", (conversation,))
+        return found.rowcount > 0
+
+    # -- inside
+
+    def _prepare(self) -> None:
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute("PRAGMA secure_delete = ON")
+        self._db.execute("PRAGMA foreign_keys = ON")
+        if self._version() == VERSION:
+            return
+        with self._transaction():
+            version = self._version()  # another process may have been faster
+            if version > VERSION:
+                raise StoreUnusable(
+                    f"The store {self.path} was written by a newer llmctl.", "Upgrade llmctl."
+                )
+            if version == 0:
+                for statement in _SCHEMA.split(";\n"):
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA user_version = {VERSION}")
+
+    def _version(self) -> int:
+        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def _one(self, sql: str, *values: object) -> sqlite3.Row | None:
+        with closing(self._db.execute(sql, values)) as rows:
+            row: sqlite3.Row | None = rows.fetchone()
+            return row
+
+    def _head(self, conversation: str) -> int | None:
+        row = self._one("SELECT head FROM conversation WHERE id = ?", conversation)
+        return None if row is None else row["head"]
+
+    def _add_conversation(self, reply: Reply) -> None:
+        self._db.execute(
+            "INSERT OR IGNORE INTO conversation VALUES (?, ?, ?, ?, NULL)",
+            (reply.conversation, reply.created, reply.ended, title_of(reply.messages)),
+        )
+
+    def _add_generation(self, reply: Reply) -> None:
+        self._db.execute(
+            "INSERT INTO generation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                reply.generation,
+                reply.conversation,
+                reply.model,
+                reply.status,
+                reply.cause,
+                reply.guarantee,
+                len(reply.content),
+                reply.tokens,
+                reply.reasoning,
+                json.dumps(dict(reply.details), ensure_ascii=False),
+            ),
+        )
+
+    def _add_message(
+        self, reply: Reply, message: Message, parent: int | None, generation: str | None
+    ) -> int:
+        created = reply.created if generation is None else reply.ended
+        cursor = self._db.execute(
+            "INSERT INTO message (conversation, parent, role, content, created, generation)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (reply.conversation, parent, message.role, message.content, created, generation),
+        )
+        return int(cursor.lastrowid or 0)
+
+
+def title_of(messages: tuple[Message, ...]) -> str:
+    """Return what a conversation is called in lists: its first question, shortened."""
+    first = next((m.content for m in messages if m.role == "user"), "")
+    line = " ".join(first.split())
+    return line if len(line) <= 72 else line[:71] + "…"  # noqa: PLR2004
+
+
+def _message(row: sqlite3.Row) -> StoredMessage:
+    reply = None
+    if row["generation"] is not None:
+        names = ("model", "status", "cause", "guarantee", "chars", "tokens", "reasoning")
+        reply = {name: row[name] for name in names} | json.loads(row["details"])
+    return StoredMessage(row["role"], row["content"], row["created"], row["generation"], reply)

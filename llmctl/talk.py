@@ -1,0 +1,87 @@
+"""What a command says on stderr about a reply: one sentence, one hint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from llmctl.events import (
+    End,
+    Event,
+    Finished,
+    MarkerFound,
+    Position,
+    Resumed,
+    Retrying,
+    Status,
+)
+
+
+def at(position: Position) -> str:
+    """Say where: in tokens where they are known, else in characters."""
+    if position.tokens is None:
+        return f"{position.chars:,} chars"
+    return f"{position.tokens:,} tok"
+
+
+class Talk:
+    """Turns events into lines for a person.
+
+    Args:
+        write: takes one line without its newline.
+    """
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+
+    def say(self, line: str) -> None:
+        """Say a line that is about no event."""
+        self._write(line)
+
+    def tell(self, event: Event) -> None:
+        """Say what is worth saying about an event."""
+        match event:
+            case Resumed(strategy, guarantee, position):
+                self._write(f"resumed at {at(position)} ({strategy}, {guarantee})")
+            case Retrying(reason, delay_s):
+                self._write(f"trying again in {delay_s:g} s: {reason}")
+            case MarkerFound(marker, action):
+                self._write(f"the model wrote its marker {marker} ({action})")
+            case Finished():
+                self._finished(event)
+            case _:
+                pass
+
+    def _finished(self, finished: Finished) -> None:
+        sentence = _sentence(finished)
+        if sentence is None:
+            return
+        self._write(f"llmctl: {sentence}")
+        hint = _hint(finished)
+        if hint is not None:
+            self._write(f"hint: {hint}")
+
+
+def _sentence(finished: Finished) -> str | None:
+    where = at(finished.position)
+    if finished.problem is not None:
+        kept = f" {where} of the reply are kept." if finished.resumable else ""
+        return finished.problem.message + (kept if finished.position.chars else "")
+    match finished.end:
+        case End.CLOSED_PIPE:
+            return None
+        case End.TOKEN_LIMIT:
+            return f"The reply reached its token limit at {where}."
+        case End.CONTEXT_FULL:
+            return f"The context is full; the reply ends at {where}."
+        case End.PAUSED_BY_KEY | End.PAUSED_BY_LIMIT | End.PAUSED_BY_MARKER:
+            return f"paused at {where}"
+        case end if end.status is Status.INTERRUPTED:
+            return f"interrupted ({end.cause}) at {where}"
+        case _:
+            return None
+
+
+def _hint(finished: Finished) -> str | None:
+    if finished.problem is not None and finished.problem.hint is not None:
+        return finished.problem.hint
+    return f"Go on with 'llmctl resume {finished.generation}'." if finished.resumable else None

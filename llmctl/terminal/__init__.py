@@ -1,0 +1,1 @@
+"""The screen and the keyboard. Only here are prompt_toolkit and rich imported."""

@@ -1,0 +1,455 @@
+"""One reply, as a pure state machine. No I/O, no clock, no anyio.
+
+Two things happen to a reply, at their own pace: it is *received* from the back end, and
+it is *delivered* to a person or a program. Between the two lies the spool. Whatever stands
+in the spool has been paid for and is never lost; nothing in it has acted yet: markers and
+limits act when their text is delivered.
+
+::
+
+    receive(chunk) ──▶ spool ──▶ scanner ──▶ deliver() ──▶ Delta │ MarkerFound │ Paused
+                                              ▲
+                      pause() resume() stop() ┘  flip the phase, at once
+
+    phase        pause     resume      stop
+    STREAMING    PAUSED    –           ENDED
+    PAUSED       –         STREAMING   ENDED
+    ENDED        –         –           –          the first cause decides
+
+`TRANSITIONS` is that table; a pair that is not in it changes nothing.
+
+Three rulers measure a reply. *Model text* is what the model wrote, markers included;
+*content* is model text without markers, and what `Position.chars` counts; *tokens* are
+counted where they end. A token belongs to the content if at least one of its characters
+does, and it is behind a position once all of its characters are. A chunk of which only the
+number of tokens is known counts as a whole at its end; in its middle the number is unknown
+(None), and once a marker cuts through it the count is lost for the rest of the reply.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from itertools import groupby
+from typing import assert_never
+
+from llmctl.conversation import Prefix
+from llmctl.events import (
+    Action,
+    Channel,
+    Chunk,
+    Delta,
+    End,
+    MarkerFound,
+    Mode,
+    Paused,
+    PauseReason,
+    Position,
+    Usage,
+)
+from llmctl.markers import Item, Marker, MarkerScanner, Text
+
+
+class Phase(StrEnum):
+    """Whether text is delivered now."""
+
+    STREAMING = "streaming"
+    PAUSED = "paused"
+    ENDED = "ended"
+
+
+class Control(StrEnum):
+    """The three things that can be asked of a reply."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    STOP = "stop"
+
+
+TRANSITIONS: Mapping[tuple[Phase, Control], Phase] = {
+    (Phase.STREAMING, Control.PAUSE): Phase.PAUSED,
+    (Phase.STREAMING, Control.STOP): Phase.ENDED,
+    (Phase.PAUSED, Control.RESUME): Phase.STREAMING,
+    (Phase.PAUSED, Control.STOP): Phase.ENDED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far a reply was delivered, on all rulers at once.
+
+    Attributes:
+        chars: content characters delivered.
+        model: characters of model text behind which delivery stands.
+        reasoning: characters of reasoning delivered.
+        tokens: content tokens counted so far; None once the count is lost.
+        counted: where in the model text that count was taken, at or before ``model``.
+        exact: whether ``tokens`` is the number at ``model`` itself.
+    """
+
+    chars: int = 0
+    model: int = 0
+    reasoning: int = 0
+    tokens: int | None = 0
+    counted: int = 0
+    exact: bool = True
+
+    @property
+    def position(self) -> Position:
+        """The published form."""
+        return Position(self.chars, self.tokens if self.exact else None)
+
+    def short_of(self, before: Mark, missing: int) -> Mark:
+        """Return the mark ``missing`` characters of plain content before this one."""
+        if not missing:
+            return self
+        return replace(before, chars=self.chars - missing, model=self.model - missing, exact=False)
+
+
+@dataclass(slots=True)
+class Received:
+    """All that has come from the back end, whether delivered or not."""
+
+    finish_reason: str | None = None
+    context_full: bool = False
+    usage: Usage | None = None
+    tokens: int | None = 0
+    deltas: int = 0
+    chars: int = 0
+    _text: list[str] = field(default_factory=list)
+    _reasoning: list[str] = field(default_factory=list)
+    _ids: array[int] | None = field(default_factory=lambda: array("L"))
+
+    @property
+    def text(self) -> str:
+        """The content as the model wrote it, markers included."""
+        self._text = ["".join(self._text)]
+        return self._text[0]
+
+    @property
+    def reasoning(self) -> str:
+        """The reasoning as the model wrote it."""
+        self._reasoning = ["".join(self._reasoning)]
+        return self._reasoning[0]
+
+    @property
+    def finished(self) -> bool:
+        """Whether the back end said that the reply is over."""
+        return self.finish_reason is not None
+
+    def as_prefix(self) -> Prefix:
+        """Return what a continuation has to stand on."""
+        ids = None if self._ids is None else tuple(self._ids)
+        return Prefix(self.text, self.reasoning, ids, self.tokens)
+
+    def add(self, chunk: Chunk) -> None:
+        """Take in one chunk."""
+        self.finish_reason = chunk.finish_reason or self.finish_reason
+        self.context_full |= chunk.context_full
+        self.usage = chunk.usage or self.usage
+        if not chunk.text and not chunk.tokens:
+            return
+        if chunk.channel is Channel.REASONING:
+            self._reasoning.append(chunk.text)
+            self._ids = None
+            return
+        self._text.append(chunk.text)
+        self.chars += len(chunk.text)
+        self.deltas += 1
+        self._count(chunk)
+
+    def _count(self, chunk: Chunk) -> None:
+        if chunk.tokens is None or self.tokens is None:
+            self.tokens = None
+        else:
+            self.tokens += chunk.tokens
+        if chunk.ids is None or len(chunk.ids) != chunk.tokens:
+            self._ids = None
+        elif self._ids is not None:
+            self._ids.extend(chunk.ids)
+
+
+@dataclass(slots=True)
+class _Span:
+    """Tokens whose text ends at ``end`` of the model text and began at ``start``."""
+
+    start: int
+    end: int
+    tokens: int | None  # None: one delta, its tokens unknown
+
+
+class _Counter:
+    """Counts content tokens (and, for limits, deltas) as model text is delivered."""
+
+    def __init__(self, tokens: int | None) -> None:
+        self.tokens = tokens
+        self.units = 0
+        self._end = 0
+        self._carry = 0
+        self._spans: deque[_Span] = deque()
+
+    def add(self, chunk: Chunk) -> None:
+        """Take in where the tokens of one more chunk end."""
+        if not chunk.text:
+            self._carry += chunk.tokens or 0  # bytes of a character still to come
+            return
+        start, self._end = self._end, self._end + len(chunk.text)
+        carry, self._carry = self._carry, 0
+        if chunk.tokens is None or not chunk.ends:
+            known = None if chunk.tokens is None else chunk.tokens + carry
+            self._spans.append(_Span(start, self._end, known))
+        else:
+            self._add_each(start, chunk.ends, carry)
+
+    def _add_each(self, base: int, ends: tuple[int, ...], carry: int) -> None:
+        start = base
+        for end, group in groupby(ends):
+            tokens = sum(1 for _ in group) + carry
+            self._spans.append(_Span(start, base + end, tokens))
+            start, carry = base + end, 0
+
+    def skip(self, counted: int, end: int) -> None:
+        """Pass what an earlier process delivered; up to ``counted`` it counted itself."""
+        while self._spans and self._spans[0].end <= counted:
+            self._spans.popleft()
+        self.pass_text(end)
+        self.units = 0
+
+    def room(self, end: int, units: int) -> int:
+        """Return where, at or before ``end``, ``units`` more have been counted; else ``end``."""
+        for span in self._spans:
+            if span.end > end:
+                break
+            units -= 1 if span.tokens is None else span.tokens
+            if units <= 0:
+                return span.end
+        return end
+
+    def pass_text(self, end: int) -> None:
+        """Count what ends at or before ``end``."""
+        while self._spans and self._spans[0].end <= end:
+            self._take(self._spans.popleft())
+
+    def pass_marker(self, start: int, end: int) -> None:
+        """Leave out what lies wholly in a marker; a token that began before it counts."""
+        while self._spans and self._spans[0].end <= end:
+            span = self._spans.popleft()
+            if span.start < start:
+                self._take(span if span.tokens == 1 else replace(span, tokens=None))
+        if self._spans and self._spans[0].start < end:
+            span = self._spans[0]
+            self._spans[0] = replace(span, start=end, tokens=1 if span.tokens == 1 else None)
+
+    def at(self, end: int) -> int | None:
+        """Return the exact count at ``end`` of the model text, None if it is not known."""
+        span = self._spans[0] if self._spans else None
+        inside = span is not None and span.start < end and span.tokens != 1
+        return None if inside else self.tokens
+
+    def _take(self, span: _Span) -> None:
+        self.units += 1 if span.tokens is None else span.tokens
+        lost = self.tokens is None or span.tokens is None
+        self.tokens = None if lost else (self.tokens or 0) + (span.tokens or 0)
+
+
+Delivery = Delta | MarkerFound | Paused
+
+
+def _some(event: Paused | None) -> list[Delivery]:
+    return [] if event is None else [event]
+
+
+class Turn:
+    """One reply between its back end and its reader.
+
+    Args:
+        markers: texts that act, each with its action.
+        mode: what a pause by marker or limit does to the generation.
+        pause_after: pause when this many content tokens were delivered by this process
+            (deltas where the back end does not tell tokens); None for no limit.
+        mark: where an earlier process's delivery stopped.
+    """
+
+    def __init__(
+        self,
+        markers: Mapping[str, Action],
+        *,
+        mode: Mode = Mode.HOLD,
+        pause_after: int | None = None,
+        mark: Mark = Mark(),  # noqa: B008  (immutable)
+    ) -> None:
+        self.phase = Phase.STREAMING
+        self.end: End | None = None
+        self.mode = mode
+        self.received = Received()
+        self.asked = False
+        self._scanner = MarkerScanner(markers)
+        self._counter = _Counter(mark.tokens)
+        self._mark = mark
+        self._skip = mark
+        self._pause_after = pause_after
+        self._spool: deque[Chunk] = deque()
+        self._items: deque[Item] = deque()
+        self._drained = False
+
+    # -- where it stands
+
+    @property
+    def mark(self) -> Mark:
+        """How far the reply was delivered, on all rulers."""
+        return self._mark
+
+    @property
+    def position(self) -> Position:
+        """How far the reply was delivered, as published."""
+        return self._mark.position
+
+    @property
+    def waiting(self) -> int:
+        """Characters received and not delivered."""
+        text = sum(len(chunk.text) for chunk in self._spool)
+        return text + sum(len(i.text) for i in self._items if isinstance(i, Text))
+
+    # -- data
+
+    def receive(self, chunk: Chunk) -> None:
+        """Take one chunk from the back end into the spool."""
+        self.received.add(chunk)
+        chunk = self._without_delivered(chunk)
+        if chunk.text:
+            self._spool.append(chunk)
+
+    def deliver(self) -> list[Delivery]:
+        """Return the next things to deliver; none if nothing may be delivered now.
+
+        The caller asks again until the list is empty. A reply whose end was received is
+        ended by the call that finds the spool empty.
+        """
+        if self.phase is not Phase.STREAMING:
+            return []
+        while not self._items:
+            if self._spool:
+                reasoning = self._open(self._spool.popleft())
+                if reasoning:
+                    return reasoning
+            elif self.received.finished and not self._drained:
+                self._drained = True
+                self._items.extend(self._scanner.finish())
+            else:
+                self._finish_if_over()
+                return []
+        return self._deliver_item(self._items.popleft())
+
+    # -- control
+
+    def pause(self, reason: PauseReason, mode: Mode | None = None) -> Paused | None:
+        """Stand still; None if that changes nothing."""
+        if not self._step(Control.PAUSE):
+            return None
+        self.mode = mode or self.mode
+        return Paused(reason, self.mode, self.position)
+
+    def resume(self) -> bool:
+        """Go on; False if that changes nothing."""
+        return self._step(Control.RESUME)
+
+    def stop(self, end: End) -> bool:
+        """End with ``end`` unless it has ended already."""
+        stopped = self._step(Control.STOP)
+        if stopped:
+            self.end = end
+        return stopped
+
+    # -- inside
+
+    def _step(self, control: Control) -> bool:
+        phase = TRANSITIONS.get((self.phase, control))
+        if phase is None:
+            return False
+        self.phase = phase
+        return True
+
+    def _without_delivered(self, chunk: Chunk) -> Chunk:
+        """Cut off what an earlier process delivered; feed the rulers all the same."""
+        if chunk.channel is Channel.REASONING:
+            old = min(self._skip.reasoning, len(chunk.text))
+            self._skip = replace(self._skip, reasoning=self._skip.reasoning - old)
+            return replace(chunk, text=chunk.text[old:])
+        self._counter.add(chunk)
+        old = min(self._skip.model, len(chunk.text))
+        if old:
+            self._scanner.skip(chunk.text[:old])
+            self._skip = replace(self._skip, model=self._skip.model - old)
+            self._counter.skip(self._mark.counted, self._mark.model - self._skip.model)
+            if not self._skip.model:
+                self._advance(self._mark.model, 0)
+        return replace(chunk, text=chunk.text[old:])
+
+    def _open(self, chunk: Chunk) -> list[Delivery]:
+        if chunk.channel is Channel.CONTENT:
+            self._items.extend(self._scanner.feed(chunk.text))
+            return []
+        self._mark = replace(self._mark, reasoning=self._mark.reasoning + len(chunk.text))
+        return [Delta(Channel.REASONING, chunk.text, self.position)]
+
+    def _deliver_item(self, item: Item) -> list[Delivery]:
+        if isinstance(item, Marker):
+            return self._act(item)
+        if self._pause_after is None:
+            return [self._pass(item)]
+        left = self._pause_after - self._counter.units
+        if left <= 0:
+            self._items.appendleft(item)
+            self._pause_after = None
+            return _some(self.pause(PauseReason.LIMIT))
+        return [self._pass(self._split(item, self._counter.room(item.end, left)))]
+
+    def _split(self, item: Text, end: int) -> Text:
+        """Return the part of ``item`` up to ``end``; the rest goes back into the queue."""
+        if end >= item.end:
+            return item
+        kept = len(item.text) - (item.end - end)
+        self._items.appendleft(Text(item.text[kept:], item.end))
+        return Text(item.text[:kept], end)
+
+    def _pass(self, item: Text) -> Delta:
+        self._counter.pass_text(item.end)
+        self._advance(item.end, len(item.text))
+        return Delta(Channel.CONTENT, item.text, self.position)
+
+    def _act(self, item: Marker) -> list[Delivery]:
+        self._counter.pass_marker(item.end - len(item.marker), item.end)
+        self._advance(item.end, 0)
+        found = MarkerFound(item.marker, item.action, self.position)
+        match item.action:
+            case Action.STOP:
+                self.stop(End.STOPPED_BY_MARKER)
+                return [found]
+            case Action.PAUSE | Action.ASK:
+                self.asked = item.action is Action.ASK
+                return [found, *_some(self.pause(PauseReason.MARKER))]
+            case _:
+                assert_never(item.action)
+
+    def _advance(self, model: int, chars: int) -> None:
+        self._mark = replace(
+            self._mark,
+            model=model,
+            chars=self._mark.chars + chars,
+            tokens=self._counter.tokens,
+            counted=model,
+            exact=self._counter.at(model) is not None,
+        )
+
+    def _finish_if_over(self) -> None:
+        if not self.received.finished:
+            return
+        if self.received.context_full:
+            self.stop(End.CONTEXT_FULL)
+        elif self.received.finish_reason == "length":
+            self.stop(End.TOKEN_LIMIT)
+        else:
+            self.stop(End.COMPLETE)

@@ -1,0 +1,141 @@
+"""Going on with an unfinished reply: what ``llmctl resume`` does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from llmctl.backends.choose import Unavailable
+from llmctl.config import Config
+from llmctl.conversation import Request
+from llmctl.environment import Environment
+from llmctl.errors import UsageError
+from llmctl.events import Chunk, End
+from llmctl.foreground import Foreground, Manner
+from llmctl.journal import Journal, JournalBusy, Recorded
+from llmctl.records import InFlight, Records
+from llmctl.targets import selection_of
+from llmctl.turn import Turn
+
+
+def resume(
+    id_: str | None,
+    manner: Manner,
+    config: Config,
+    env: Environment,
+    *,
+    max_tokens: int | None = None,
+) -> int:
+    """Go on with an unfinished reply and return the exit status.
+
+    Args:
+        id_: a generation's or conversation's id or unique prefix; None means the newest.
+        manner: how it is run.
+        config: the settings in force.
+        env: the process.
+        max_tokens: a new bound on the whole reply, for one that reached the old.
+
+    Raises:
+        UsageError: there is no such reply, or it can't be gone on with.
+        JournalBusy: it is live in another process.
+    """
+    with Records(env.data) as records:
+        reply = _newest(records) if id_ is None else _named(id_, records)
+        if reply is None:
+            return _complete(str(id_), manner, env, records)
+        with Foreground(env, manner, config) as foreground:
+            journal, recorded = records.take(reply.generation, foreground.on_broken_journal)
+            try:
+                status = _go_on(journal, recorded, foreground, max_tokens)
+            finally:
+                records.settle(journal)
+            return status
+
+
+def _go_on(
+    journal: Journal, recorded: Recorded, foreground: Foreground, max_tokens: int | None
+) -> int:
+    header, manner = recorded.header, foreground.manner
+    turn = Turn(
+        header.markers if manner.markers is None else manner.markers,
+        mode=foreground.mode,
+        pause_after=manner.pause_after,
+        mark=recorded.mark,
+    )
+    for chunk in _chunks(recorded):
+        turn.receive(chunk)
+    selection = selection_of(header.target, foreground.config, foreground.env)
+    back_end = (
+        Unavailable()
+        if turn.received.finished
+        else foreground.back_end(selection, stored=True)
+    )
+    ladder = foreground.ladder(_request(recorded, turn.received.tokens, max_tokens), back_end)
+    ladder.conditions, ladder.saved = recorded.conditions, recorded.saved
+    ladder.guarantee = recorded.guarantee
+    foreground.warn_about(recorded)
+    return foreground.play(header, turn, journal, ladder, recorded).end.exit_code
+
+
+def _chunks(recorded: Recorded) -> Sequence[Chunk]:
+    """Return what was received, without ends that this process goes beyond."""
+    last = len(recorded.chunks) - 1
+    if recorded.end is End.TOKEN_LIMIT:
+        last += 1
+    return [
+        chunk if place == last else replace(chunk, finish_reason=None)
+        for place, chunk in enumerate(recorded.chunks)
+    ]
+
+
+def _request(recorded: Recorded, tokens: int | None, max_tokens: int | None) -> Request:
+    """Return the request with the bound that holds now."""
+    request = recorded.header.request
+    bound = request.options.max_tokens
+    if max_tokens is None and bound is not None and recorded.end is End.TOKEN_LIMIT:
+        max_tokens = bound + (bound if tokens is None else tokens)
+    return request if max_tokens is None else request.with_options(max_tokens=max_tokens)
+
+
+def _newest(records: Records) -> InFlight:
+    for reply in records.in_flight():
+        if reply.pid is None and reply.recorded.header.command in {"run", "chat"}:
+            return reply
+    raise UsageError("No reply is unfinished.", "'llmctl run' begins one.")
+
+
+def _named(id_: str, records: Records) -> InFlight | None:
+    """Return the unfinished reply an id stands for; None if that reply is complete.
+
+    Raises:
+        UsageError: it is neither, or not the last of its conversation any more.
+        JournalBusy: it is live in another process.
+    """
+    conversation, generation = records.find_reply(id_)
+    here = records.conversation(conversation)
+    if here.unfinished is not None and generation in {None, here.unfinished.generation}:
+        if here.unfinished.pid is not None:
+            raise JournalBusy(here.unfinished.generation, here.unfinished.pid)
+        return here.unfinished
+    last = here.messages[-1] if here.messages else None
+    asked = next((m for m in here.messages if m.generation == generation), last)
+    if asked is None or asked.reply is None:
+        raise UsageError(f"'{id_}' has no reply.", "'llmctl resume --list' shows the unfinished.")
+    if asked.reply["status"] == "complete":
+        return None
+    if asked is not last or here.unfinished is not None:
+        raise UsageError(
+            f"Reply {asked.generation} is no longer the last of its conversation.",
+            f"Branch off with 'llmctl conversations fork {conversation}'.",
+        )
+    raise UsageError(f"Reply {asked.generation} can't be gone on with: {asked.reply['cause']}.")
+
+
+def _complete(id_: str, manner: Manner, env: Environment, records: Records) -> int:
+    """The reply is complete: print nothing, or all of it."""
+    if manner.full:
+        conversation, generation = records.find_reply(id_)
+        messages = records.conversation(conversation).messages
+        asked = next((m for m in messages if m.generation == generation), messages[-1])
+        env.write(asked.content)
+    return 0
