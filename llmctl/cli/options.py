@@ -20,18 +20,15 @@ from llmctl.errors import UsageError
 from llmctl.events import Guarantee
 from llmctl.profiles import Api
 
-_MODEL, _REPLY, _PAUSE, _TIME = "Model", "Reply", "Pausing", "Time limits"
-
 
 def _duration(help_text: str, name: str) -> Any:  # noqa: ANN401  (typer's own return type)
-    return typer.Option(
-        name,
-        parser=parse_duration,
-        metavar="DURATION",
-        help=help_text,
-        rich_help_panel=_TIME,
-        show_default=False,
-    )
+    def parse(text: str) -> float:
+        try:
+            return parse_duration(text)
+        except UsageError as error:
+            raise UsageError(f"{name}: {error.message}", error.hint) from error
+
+    return typer.Option(name, parser=parse, metavar="DURATION", help=help_text)
 
 
 # Which model.
@@ -42,95 +39,71 @@ Model = Annotated[
         "--model",
         metavar="MODEL",
         help="local, local:PATH.gguf or PROFILE/NAME; with --base-url the server's own name.",
-        rich_help_panel=_MODEL,
     ),
 ]
 BaseUrl = Annotated[
     str | None,
-    typer.Option(metavar="URL", help="Talk to this server.", rich_help_panel=_MODEL),
+    typer.Option(metavar="URL", help="Talk to this server."),
 ]
 BaseUrls = Annotated[
     list[str] | None,
     typer.Option(
-        "--base-url",
-        metavar="URL",
-        help="Talk to this server; repeat it to share the work.",
-        rich_help_panel=_MODEL,
+        "--base-url", metavar="URL", help="Talk to this server; repeat it to share the work."
     ),
 ]
 ApiName = Annotated[
     Api | None,
-    typer.Option("--api", help="The protocol at --base-url.", rich_help_panel=_MODEL),
+    typer.Option("--api", help="The protocol at --base-url."),
 ]
 ApiKeyEnv = Annotated[
     str | None,
-    typer.Option(
-        metavar="VAR",
-        help="The environment variable that holds the key for --base-url.",
-        rich_help_panel=_MODEL,
-    ),
+    typer.Option(metavar="VAR", help="The environment variable that holds the key for --base-url."),
 ]
 
 # What is asked for.
 System = Annotated[
     str | None,
-    typer.Option("-s", "--system", metavar="TEXT", help="System message.", rich_help_panel=_REPLY),
+    typer.Option("-s", "--system", metavar="TEXT", help="System message."),
 ]
 Template = Annotated[
     str | None,
     typer.Option(
-        "-t",
-        "--template",
-        metavar="NAME",
-        help="Start from a template ('llmctl prompts list').",
-        rich_help_panel=_REPLY,
+        "-t", "--template", metavar="NAME", help="Start from a template ('llmctl prompts list')."
     ),
 ]
 Variables = Annotated[
     list[str] | None,
     typer.Option(
-        "-V",
-        "--var",
-        metavar="KEY=VALUE",
-        help="A variable of the template; repeatable.",
-        rich_help_panel=_REPLY,
+        "-V", "--var", metavar="KEY=VALUE", help="A variable of the template; repeatable."
     ),
 ]
 Temperature = Annotated[
     float | None,
-    typer.Option(min=0.0, help="Sampling temperature.", rich_help_panel=_REPLY),
+    typer.Option(min=0.0, help="Sampling temperature."),
 ]
 TopP = Annotated[
     float | None,
-    typer.Option(min=0.0, max=1.0, help="Nucleus sampling mass.", rich_help_panel=_REPLY),
+    typer.Option(min=0.0, max=1.0, help="Nucleus sampling mass."),
 ]
 Seed = Annotated[
     int | None,
-    typer.Option(help="The sampler's seed.", rich_help_panel=_REPLY),
+    typer.Option(help="The sampler's seed."),
 ]
 MaxTokens = Annotated[
     int | None,
-    typer.Option(min=1, help="Bound on the whole reply, in tokens.", rich_help_panel=_REPLY),
+    typer.Option(min=1, help="Bound on the whole reply, in tokens."),
 ]
 Stop = Annotated[
     list[str] | None,
-    typer.Option(
-        metavar="TEXT",
-        help="End the reply where the model writes this; repeatable.",
-        rich_help_panel=_REPLY,
-    ),
+    typer.Option(metavar="TEXT", help="End the reply where the model writes this; repeatable."),
 ]
 Schema = Annotated[
     Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="A JSON schema that the reply must satisfy.",
-        rich_help_panel=_REPLY,
-    ),
+    typer.Option(metavar="FILE", help="A JSON schema that the reply must satisfy."),
 ]
 Attach = Annotated[
     list[Path] | None,
-    typer.Option(metavar="FILE", help="Send this file along; repeatable.", rich_help_panel=_REPLY),
+    typer.Option(metavar="FILE", help="Send this file along; repeatable."),
 ]
 BodyFields = Annotated[
     list[str] | None,
@@ -138,7 +111,6 @@ BodyFields = Annotated[
         "--option",
         metavar="KEY=VALUE",
         help="A further field of the request body (JSON if it parses); repeatable.",
-        rich_help_panel=_REPLY,
     ),
 ]
 
@@ -149,33 +121,23 @@ Markers = Annotated[
         "--marker",
         metavar="TEXT[=ACTION]",
         help="Listen for this marker; the action is pause, stop or ask; repeatable.",
-        rich_help_panel=_PAUSE,
     ),
 ]
 NoMarkers = Annotated[
     bool,
-    typer.Option("--no-markers", help="Listen for no markers.", rich_help_panel=_PAUSE),
+    typer.Option("--no-markers", help="Listen for no markers."),
 ]
 OnPauseMode = Annotated[
     OnPause | None,
-    typer.Option(
-        "--on-pause",
-        help="What a pause does to the generation.",
-        rich_help_panel=_PAUSE,
-    ),
+    typer.Option("--on-pause", help="What a pause does to the generation."),
 ]
 PauseAfter = Annotated[
     int | None,
-    typer.Option(
-        min=1,
-        metavar="N",
-        help="Pause when this many tokens have been delivered.",
-        rich_help_panel=_PAUSE,
-    ),
+    typer.Option(min=1, metavar="N", help="Pause when this many tokens have been delivered."),
 ]
 Require = Annotated[
     Guarantee | None,
-    typer.Option(help="The weakest guarantee that a resume may have.", rich_help_panel=_PAUSE),
+    typer.Option(help="The weakest guarantee that a resume may have."),
 ]
 
 # Time limits, in seconds once parsed.
