@@ -42,18 +42,21 @@ from ._types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
     from types import TracebackType
-    from typing import ParamSpec, Self, TypeVar
+    from typing import ParamSpec, Self, TypeVar, Unpack
 
     from ._context import Partial
     from ._hooks import ContextCallback, ErrorCallback, ProgressCallback
+    from ._options import LinkedOptions, OperationOptions
     from ._pause import PauseToken
     from ._ports import OpenStream, Registry
     from ._sources import CancelationSource, Notifier, Predicate
+    from ._stream import CancelableStream
 
     P = ParamSpec("P")
     R = TypeVar("R")
+    T = TypeVar("T")
 
 _current: ContextVar[Cancelable | None] = ContextVar("cancelable_operation", default=None)
 _ENDINGS: tuple[WhenCancelled, ...] = ("raise", "absorb", "propagate")
@@ -95,6 +98,7 @@ class Cancelable(CancelationToken):
         "_loop",
         "_metadata",
         "_parent",
+        "_partial",
         "_pause_token",
         "_progress",
         "_registry",
@@ -112,7 +116,7 @@ class Cancelable(CancelationToken):
     _loop: Loop
     _scope: anyio.CancelScope
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (options, all by keyword)
         self,
         operation_id: str | None = None,
         name: str | None = None,
@@ -164,6 +168,7 @@ class Cancelable(CancelationToken):
         self._timer: Timer | None = None
         self._children: dict[Cancelable, None] | None = None
         self._streams: list[OpenStream] | None = None
+        self._partial: Partial[Any] | None = None
         self._enclosing: Cancelable | None = None
         self._stop_pausing: Callable[[], None] | None = None
         self._forced = False
@@ -176,7 +181,7 @@ class Cancelable(CancelationToken):
     # -- recipes ---------------------------------------------------------------------
 
     @classmethod
-    def with_timeout(cls, timeout: Seconds, **options: Any) -> Self:
+    def with_timeout(cls, timeout: Seconds, **options: Unpack[LinkedOptions]) -> Self:
         """Stop after ``timeout`` seconds (or a ``timedelta``); 0 stops at once.
 
         ``options`` are those of the constructor, here and below.
@@ -184,12 +189,14 @@ class Cancelable(CancelationToken):
         return cls(sources=(TimeoutSource(timeout),), **options)
 
     @classmethod
-    def with_token(cls, token: CancelationToken, **options: Any) -> Self:
+    def with_token(cls, token: CancelationToken, **options: Unpack[OperationOptions]) -> Self:
         """Stop when ``token`` is cancelled."""
         return cls(linked_to=(token,), **options)
 
     @classmethod
-    def with_signal(cls, *signals: int, keep_ignored: bool = False, **options: Any) -> Self:
+    def with_signal(
+        cls, *signals: int, keep_ignored: bool = False, **options: Unpack[LinkedOptions]
+    ) -> Self:
         """Stop when the process receives one of ``signals``; see :class:`SignalSource`."""
         return cls(sources=(SignalSource(*signals, keep_ignored=keep_ignored),), **options)
 
@@ -202,7 +209,7 @@ class Cancelable(CancelationToken):
         condition_name: str | None = None,
         notifier: Notifier | None = None,
         in_thread: bool = False,
-        **options: Any,
+        **options: Unpack[LinkedOptions],
     ) -> Self:
         """Stop when ``predicate`` becomes true; see :class:`ConditionSource`."""
         source = ConditionSource(
@@ -272,6 +279,11 @@ class Cancelable(CancelationToken):
         return self._status
 
     @property
+    def when_cancelled(self) -> WhenCancelled:
+        """How its block ends when its own cancelation stopped it."""
+        return self._when
+
+    @property
     def context(self) -> OperationContext:
         """All there is to read about it, during the block and after."""
         return OperationContext(self)
@@ -295,7 +307,7 @@ class Cancelable(CancelationToken):
     @property
     def partial_result(self) -> Partial[Any] | None:
         """What its last stream has handed over."""
-        return self._streams[-1].partial if self._streams else None
+        return self._streams[-1].partial if self._streams else self._partial
 
     def snapshot(self) -> OperationSnapshot:
         """All there is to read, at this moment."""
@@ -313,6 +325,14 @@ class Cancelable(CancelationToken):
             error=self._error,
             metadata=self.metadata,
         )
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the body is being stopped, and not only asked to end."""
+        cause = self.cause
+        if cause is None or self._status is not OperationStatus.RUNNING:
+            return False
+        return self._forced or not cause.grace or self._scope.cancel_called
 
     # -- deadline ----------------------------------------------------------------------
 
@@ -399,6 +419,20 @@ class Cancelable(CancelationToken):
         """Stop now what was only asked to stop. Does nothing before it was asked."""
         self._forced = True
         self._rearm()
+
+    def stream(
+        self,
+        source: AsyncIterable[T],
+        *,
+        report_interval: int | None = None,
+        buffer_partial: bool | int = False,
+    ) -> CancelableStream[T]:
+        """Iterate ``source`` under this operation; see :func:`cancelable_stream`."""
+        from ._stream import CancelableStream  # noqa: PLC0415  (streams build on operations)
+
+        return CancelableStream(
+            source, self, report_interval=report_interval, buffer_partial=buffer_partial
+        )
 
     def shield(self, limit: Seconds | None = None) -> Shield:
         """A block inside this one that no cancelation interrupts.
@@ -488,7 +522,7 @@ class Cancelable(CancelationToken):
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
         tb: TracebackType | None,
-    ) -> bool:
+    ) -> bool | None:
         """End: the scope first, then everything that was attached to it.
 
         Raises:
@@ -635,7 +669,7 @@ class Cancelable(CancelationToken):
         return Cause(reason=CancelationReason.EXTERNAL, message="cancelled from outside")
 
     async def _close_streams(self, exc: BaseException | None) -> BaseException | None:
-        for stream in reversed(self._streams or ()):
+        for stream in list(self._streams or ())[::-1]:
             try:
                 await stream.aclose()
             except Exception as error:  # noqa: BLE001  (raised from the block below)
@@ -728,6 +762,16 @@ class Cancelable(CancelationToken):
         if self._children is not None:
             self._children.pop(child, None)
 
+    def _track(self, stream: OpenStream) -> None:
+        if self._streams is None:
+            self._streams = []
+        self._streams.append(stream)
+
+    def _untrack(self, stream: OpenStream) -> None:
+        if self._streams is not None and stream in self._streams:
+            self._streams.remove(stream)
+            self._partial = stream.partial
+
     # -- small things ------------------------------------------------------------------
 
     def _duration(self) -> float:
@@ -774,7 +818,7 @@ def _described(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _first(values: Any) -> Any:
+def _first(values: Iterable[T | None]) -> T | None:
     return next((value for value in values if value is not None), None)
 
 

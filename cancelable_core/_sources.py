@@ -189,7 +189,7 @@ class ConditionSource:
         self._predicate = predicate
         self._notifier = notifier
         self._threaded = in_thread
-        self.name: str = name or getattr(predicate, "__name__", type(predicate).__name__)
+        self.name: str = name or str(getattr(predicate, "__name__", type(predicate).__name__))
 
     def attach(self, host: SourceHost) -> Closable | None:
         """Start watching."""

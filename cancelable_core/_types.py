@@ -5,6 +5,7 @@ A leaf: imports nothing of ours.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -106,7 +107,7 @@ def to_seconds(duration: Seconds) -> float:
         ValueError: If it is not a number.
     """
     seconds = float(duration) if isinstance(duration, int | float) else duration.total_seconds()
-    if seconds != seconds:  # NaN: the only value unlike itself
+    if math.isnan(seconds):
         msg = "a duration must be a number of seconds"
         raise ValueError(msg)
     return seconds
