@@ -1,0 +1,149 @@
+"""The engine's two kinds of stream, made into chunks. Pure.
+
+Models that only speak are asked through ``/completion``, which takes and gives token ids
+and alters nothing. Models that also reason are asked through ``/v1/chat/completions``,
+whose parser knows every model's way of marking its reasoning.
+
+Counts are exact in both: ``timings.predicted_n`` counts every token, while the ids of a
+token that ends inside a character are never sent. So one missing id makes the ids of the
+whole reply unknown, and its number of tokens stays known.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+from llmctl.backends.chat_reply import ReplyReader
+from llmctl.backends.engine import refusal
+from llmctl.backends.token_counts import TokenCounter
+from llmctl.events import Chunk, Usage
+
+
+class Reader(Protocol):
+    """Makes chunks of the data of a stream's events."""
+
+    @property
+    def cached(self) -> int | None:
+        """How many prompt tokens the slot had already; None before the first event."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last chunk was yielded."""
+
+    def read(self, data: str) -> Iterator[Chunk]:
+        """Yield what one event adds; the last one carries the finish reason.
+
+        Raises:
+            Refused: the engine reports an error.
+        """
+
+
+class CompletionReader:
+    """Reads the stream of ``/completion``.
+
+    Args:
+        limit: how many tokens were asked for at most; None for no bound.
+    """
+
+    def __init__(self, limit: int | None = None) -> None:
+        self.cached: int | None = None
+        self.ended = False
+        self._limit = limit
+        self._told = 0
+        self._ids_known = True
+
+    def read(self, data: str) -> Iterator[Chunk]:
+        """Yield what one event adds."""
+        event = _event(data)
+        self.cached = event["timings"]["cache_n"]
+        self.ended = event["stop"]
+        if self.ended:
+            yield self._last(event)
+        elif event["content"]:
+            yield self._piece(event["content"], event)
+
+    def _piece(self, text: str, event: Mapping[str, Any]) -> Chunk:
+        total = event["timings"]["predicted_n"]
+        fresh, self._told = total - self._told, total
+        ids = tuple(event["tokens"])
+        self._ids_known = self._ids_known and len(ids) == fresh
+        return Chunk(
+            text,
+            tokens=fresh,
+            ends=_ends(text, fresh),
+            ids=ids if self._ids_known else None,
+        )
+
+    def _last(self, event: Mapping[str, Any]) -> Chunk:
+        """Return the end; text that comes with it was held back, its tokens are unknown."""
+        text = event["content"]
+        return Chunk(
+            text,
+            tokens=None if text else 0,
+            finish_reason="length" if event["stop_type"] == "limit" else "stop",
+            context_full=is_context_full(event["stop_type"] == "limit", event, self._limit),
+            usage=_usage(event["timings"]),
+        )
+
+
+class ChatReader:
+    """Reads the stream of ``/v1/chat/completions``.
+
+    Args:
+        limit: how many tokens were asked for at most; None for no bound.
+        in_step: no text is held back for a stop text, so that totals fit their chunks.
+    """
+
+    def __init__(self, limit: int | None = None, *, in_step: bool = True) -> None:
+        self.cached: int | None = None
+        self.ended = False
+        self._limit = limit
+        self._reader = ReplyReader(TokenCounter(in_step=in_step))
+
+    def read(self, data: str) -> Iterator[Chunk]:
+        """Yield what one event adds."""
+        event = _event(data)
+        if "timings" in event:  # the chunk that only names the role has none
+            self.cached = event["timings"]["cache_n"]
+        yield from self._reader.read(data)
+        self.ended = self._reader.finish_reason is not None
+        if not self.ended:
+            return
+        for chunk in self._reader.last():
+            yield self._ended(chunk, event) if chunk.finish_reason else chunk
+
+    def _ended(self, chunk: Chunk, event: Mapping[str, Any]) -> Chunk:
+        at_limit = chunk.finish_reason == "length"
+        return Chunk(
+            chunk.text,
+            tokens=0,
+            finish_reason=chunk.finish_reason,
+            context_full=is_context_full(at_limit, event, self._limit),
+            usage=_usage(event["timings"]),
+        )
+
+
+def is_context_full(at_limit: bool, event: Mapping[str, Any], limit: int | None) -> bool:
+    """Say whether a reply that ended at a limit did so before the bound that was asked for."""
+    return at_limit and (limit is None or event["timings"]["predicted_n"] < limit)
+
+
+def _event(data: str) -> Mapping[str, Any]:
+    event: Mapping[str, Any] = json.loads(data)
+    if "error" in event:
+        raise refusal(event["error"])
+    return event
+
+
+def _ends(text: str, tokens: int) -> tuple[int, ...] | None:
+    """Say where each token ends, where that follows from their number."""
+    if tokens == 1 or len(text) == 1:
+        return (len(text),) * tokens
+    return None
+
+
+def _usage(timings: Mapping[str, Any]) -> Usage:
+    prompt = timings["cache_n"] + timings["prompt_n"]
+    return Usage(prompt, timings["predicted_n"], prompt + timings["predicted_n"])
