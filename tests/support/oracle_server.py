@@ -49,7 +49,7 @@ from typing import Self, TypeVar, cast
 
 from tests.support._http import HttpConnection, Request
 from tests.support._loop_thread import LoopThread
-from tests.support.oracle import Message, Oracle, Plan, Rng, render
+from tests.support.oracle import Message, Oracle, Plan, Rng, Sampling, Special, render, text_of
 from tests.support.oracle_settings import (
     Counters,
     Fault,
@@ -108,7 +108,7 @@ class _Reply:
             oracle.generate(
                 prompt,
                 sampling=request.sampling(spare_seed),
-                plan=_plan(settings, request, script),
+                plan=_plan(settings, request.messages, script),
             ),
             _sizes(script.tokens_per_chunk or settings.tokens_per_chunk, settings.seed),
             max_tokens=_bound(settings, request, len(prompt)),
@@ -143,9 +143,9 @@ def _bound(settings: Settings, request: ChatRequest, prompt_tokens: int) -> int:
     return room if request.max_tokens is None else min(room, request.max_tokens)
 
 
-def _plan(settings: Settings, request: ChatRequest, script: Script) -> Plan:
+def _plan(settings: Settings, messages: Sequence[Message], script: Script) -> Plan:
     return Plan(
-        length=_first(script.length, _directed_length(request.messages), settings.length),
+        length=_first(script.length, _directed_length(messages), settings.length),
         eos_every=settings.eos_every,
         text=script.text,
         inserts=script.inserts,
@@ -538,6 +538,7 @@ class _Handle:
     """What a test can do with a running server, wherever it runs."""
 
     url: str
+    settings: Settings
 
     @property
     def base_url(self) -> str:
@@ -553,6 +554,31 @@ class _Handle:
     def requests(self) -> list[Record]:
         """Every chat request so far, in order of arrival; copies."""
         raise NotImplementedError
+
+    def expected(
+        self,
+        *messages: Message | str,
+        sampling: Sampling | None = None,
+        script: Script | None = None,
+    ) -> str:
+        """Return the content of the uninterrupted reply, worked out without the server.
+
+        Args:
+            messages: The conversation; a string is a user's message.
+            sampling: What the request says; without it, and at temperature 0, only the prefix
+                counts (and always with ``rng="pure"``).
+            script: The script that the request will meet.
+        """
+        heard = tuple(m if isinstance(m, Message) else Message("user", m) for m in messages)
+        settings = self.settings
+        oracle = Oracle(settings.rng, canonical=settings.canonical)
+        ids = oracle.reply(
+            render(heard),
+            sampling=sampling or Sampling(temperature=0),
+            plan=_plan(settings, heard, script or Script()),
+        )
+        after = ids.index(Special.THINK_END) + 1 if Special.THINK_END in ids else 0
+        return text_of(ids[after:])
 
     def wait_until(
         self, condition: Callable[[Counters], bool], *, timeout_s: float = 5.0
@@ -578,7 +604,8 @@ class OracleServer(_Handle):
     ) -> None:
         """Configure; ``otherwise`` is the script for requests that none was enqueued for."""
         self._thread = LoopThread("oracle-server")
-        self._core = _Core(settings or Settings(), otherwise or Script())
+        self.settings = settings or Settings()
+        self._core = _Core(self.settings, otherwise or Script())
         self._port = port
 
     def __enter__(self) -> Self:
@@ -632,9 +659,10 @@ class OracleProcess(_Handle):
         self, settings: Settings | None = None, *, otherwise: Script | None = None
     ) -> None:
         """Configure as for ``OracleServer``."""
+        self.settings = settings or Settings()
         self._config = json.dumps(
             {
-                "settings": dataclasses.asdict(settings or Settings()),
+                "settings": dataclasses.asdict(self.settings),
                 "otherwise": dataclasses.asdict(otherwise or Script()),
             }
         )

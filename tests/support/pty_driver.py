@@ -43,7 +43,7 @@ from typing import Any, Self
 
 import pyte
 
-from tests.support.processes import Chunk, session_members
+from tests.support.processes import HAS_PROC, Chunk, session_members
 
 __all__ = ["KEYS", "Attributes", "PtyProgram", "Seen"]
 
@@ -69,6 +69,8 @@ KEYS: Mapping[str, bytes] = {
 }
 _READ = 1 << 16
 _PASTE = (b"\x1b[200~", b"\x1b[201~")
+_END_MARK = b"\x1b]7777;end\x07"
+_MARK_PATIENCE_S = 2.0
 _ASK_CURSOR = b"\x1b[6n"
 # Takes the terminal on fd 0 as its controlling one, undoes what the interpreter did to signals,
 # and becomes the program, keeping its pid.
@@ -127,6 +129,7 @@ class PtyProgram:
         self._answered = 0
         self._painted = 0
         self._closing = False
+        self._drained = False
 
     # Life.
 
@@ -160,7 +163,7 @@ class PtyProgram:
         trace: TracebackType | None,
     ) -> None:
         """Kill what is left in the session and close the terminal."""
-        for found in session_members(self.pid):
+        for found in session_members(self.pid) if HAS_PROC else ():
             _kill(found.pid)
         self._process.kill()
         self._process.wait()
@@ -358,7 +361,7 @@ class PtyProgram:
         raise TimeoutError(self._complaint(f"{what}: {state}"))
 
     def _complaint(self, what: str) -> str:
-        shown = "\n".join(f"| {row}" for row in self.screen)
+        shown = "\n".join(f"| {row}" for row in "\n".join(self.screen).rstrip().split("\n"))
         return f"{what}; the screen:\n{shown}\nlast bytes: {self.output[-300:]!r}"
 
     def _read_at(self, end: int) -> int:
@@ -390,16 +393,44 @@ class PtyProgram:
             data = os.read(self._master, _READ)
         except OSError:  # Linux: EIO when no one has the other side open
             return False
+        self._keep(data)
+        return bool(data)
+
+    def _keep(self, data: bytes) -> None:
         self._chunks.append(Chunk(time.monotonic_ns(), data))
         self._raw += data
         self._answer()
         self._changed.notify_all()
-        return bool(data)
 
     def _drain_rest(self) -> None:
+        """Read all that was written before the program's end.
+
+        The kernel hands output on with a delay, so that an empty terminal proves nothing. A mark
+        is sent after the last output and followed through.
+        """
         with self._changed:
-            while self._is_readable() and self._take():
-                pass
+            if self._drained:
+                return
+            self._drained = True
+            rest = self._follow_mark()
+            if rest:
+                self._keep(rest)
+
+    def _follow_mark(self) -> bytes:
+        rest = b""
+        sent = False
+        deadline = time.monotonic() + _MARK_PATIENCE_S
+        while self._master >= 0 and _END_MARK not in rest and time.monotonic() < deadline:
+            outlets = [] if sent else [self._slave]
+            ready, writable, _ = select.select([self._master], outlets, [], 0.05)
+            try:
+                if ready:
+                    rest += os.read(self._master, _READ)
+                elif writable:  # only now there is room for it for certain
+                    sent = os.write(self._slave, _END_MARK) > 0
+            except OSError:  # the terminal was hung up
+                break
+        return rest.replace(_END_MARK, b"")
 
     def _stop_draining(self) -> None:
         if not self._closing:

@@ -14,7 +14,7 @@ from typing import Any
 import openai
 import pytest
 
-from tests.support.oracle import Message, Oracle, Plan, render, text_of
+from tests.support.oracle import Message, Oracle, Plan, Sampling, render, text_of
 from tests.support.oracle_server import (
     Fault,
     OracleProcess,
@@ -193,6 +193,16 @@ def test_reasoning_is_streamed_before_the_content() -> None:
         assert kinds == sorted(kinds, reverse=True)
         assert content(chunks, "reasoning_content")
         assert content(chunks)
+
+
+def test_the_expected_reply_can_be_asked_for() -> None:
+    with OracleServer(Settings(length=40, reasoning=5, rng="positional")) as server:
+        script = Script(inserts={7: "!!STOP"})
+        server.enqueue(script, script)
+        text = content(events(server, body(temperature=0)))
+        assert text == server.expected("hello", script=script)
+        text = content(events(server, body(seed=3)))
+        assert text == server.expected("hello", script=script, sampling=Sampling(seed=3))
 
 
 # --- Requests -------------------------------------------------------------------------------------

@@ -137,13 +137,14 @@ def test_output_is_drained_without_anyone_looking(start: Start) -> None:
 def test_resize_signals_the_program(start: Start) -> None:
     watch = (
         "import os, signal, time\n"
-        "signal.signal(signal.SIGWINCH, lambda *_: print(os.get_terminal_size(), flush=True))\n"
+        "signal.signal(signal.SIGWINCH,"
+        " lambda *_: os.write(1, b'%d x %d' % os.get_terminal_size()))\n"
         "print('up', flush=True)\nwhile True: time.sleep(0.01)"
     )
     with start(watch) as program:
         program.wait_for("up")
         program.resize(60, 20)
-        program.wait_for("columns=60, lines=20")
+        program.wait_for("60 x 20")
         assert len(program.screen) == 20
 
 
