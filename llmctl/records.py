@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from llmctl.conversation import Message
 from llmctl.environment import private_dir
 from llmctl.errors import UsageError
 from llmctl.events import End, Position
@@ -116,7 +115,9 @@ class Records:
             self._check_free(header)
             return Journal.create(self._path(header.generation), header, on_broken)
 
-    def take(self, generation: str, on_broken: Callable[[OSError], None]) -> tuple[Journal, Recorded]:
+    def take(
+        self, generation: str, on_broken: Callable[[OSError], None]
+    ) -> tuple[Journal, Recorded]:
         """Take over a reply in flight to go on with it.
 
         Raises:
@@ -355,5 +356,3 @@ def as_reply(recorded: Recorded, ended: float) -> Reply:
             "target": dict(header.target),
         },
     )
-
-

@@ -168,15 +168,32 @@ class BackEnd(Protocol):
 class Journal(Protocol):
     """What remembers a reply while it is in flight."""
 
-    def conditions(self, conditions: Mapping[str, Any]) -> None: ...
-    def received(self, chunk: Chunk) -> None: ...
-    def delivered(self, mark: Mark) -> None: ...
-    def marker(self, event: MarkerFound, end: int) -> None: ...
-    def paused(self, event: Paused) -> None: ...
-    def resumed(self, event: Resumed) -> None: ...
-    def saved(self, state: Mapping[str, Any]) -> None: ...
-    def ended(self, end: End, timing: Timing) -> None: ...
-    def sync(self) -> None: ...
+    def conditions(self, conditions: Mapping[str, Any]) -> None:
+        """Record on what an exact replay depends."""
+
+    def received(self, chunk: Chunk) -> None:
+        """Record a chunk before it is output."""
+
+    def delivered(self, mark: Mark) -> None:
+        """Record how far the reply went out."""
+
+    def marker(self, event: MarkerFound, end: int) -> None:
+        """Record a marker that acted, and where it ends in the model's text."""
+
+    def paused(self, event: Paused) -> None:
+        """Record a pause."""
+
+    def resumed(self, event: Resumed) -> None:
+        """Record how the reply goes on."""
+
+    def saved(self, state: Mapping[str, Any]) -> None:
+        """Record where the engine's state was kept."""
+
+    def ended(self, end: End, timing: Timing) -> None:
+        """Record how this process's share ended."""
+
+    def sync(self) -> None:
+        """Make what was written survive a power cut; blocks."""
 
 
 class View(Protocol):
@@ -469,11 +486,13 @@ class Session:
             for event in events:
                 self._publish(event)
             if self.turn.phase is Phase.PAUSED and self._policy.ends_on_pause:
-                return await self._end_paused()
+                await self._end_paused()
+                return
             if not events:
                 end = self.turn.end or self._source_end
                 if end is not None:
-                    return await self._end_with(end)
+                    await self._end_with(end)
+                    return
                 self._wake()
                 await self._change()
 
@@ -503,7 +522,8 @@ class Session:
         """A pause ends this command; with hold, once the rest has been read."""
         while self.turn.mode is Mode.HOLD and not self.turn.received.finished:
             if self._source_end is not None:
-                return await self._end_with(self._source_end)
+                await self._end_with(self._source_end)
+                return
             await self._change()
         await self._end_with(PAUSE_ENDS[self._pause_reason])
 

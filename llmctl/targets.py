@@ -43,5 +43,3 @@ def selection_of(target: Mapping[str, Any], config: Config, env: Environment) ->
         api_key_env=target["api_key_env"],
     )
     return resolve_model(target["model"], there, env)
-
-

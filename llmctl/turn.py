@@ -279,7 +279,7 @@ class Turn:
         *,
         mode: Mode = Mode.HOLD,
         pause_after: int | None = None,
-        mark: Mark = Mark(),  # noqa: B008  (immutable)
+        mark: Mark = Mark(),
     ) -> None:
         self.phase = Phase.STREAMING
         self.end: End | None = None

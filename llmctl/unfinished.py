@@ -66,9 +66,7 @@ def _go_on(
         turn.receive(chunk)
     selection = selection_of(header.target, foreground.config, foreground.env)
     back_end = (
-        Unavailable()
-        if turn.received.finished
-        else foreground.back_end(selection, stored=True)
+        Unavailable() if turn.received.finished else foreground.back_end(selection, stored=True)
     )
     ladder = foreground.ladder(_request(recorded, turn.received.tokens, max_tokens), back_end)
     ladder.conditions, ladder.saved = recorded.conditions, recorded.saved

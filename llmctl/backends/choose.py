@@ -44,7 +44,7 @@ def back_end_for(
         return ChatBackEnd(
             selection.profile,
             key=key_for(selection.profile),
-            connect_timeout=connect_timeout,
+            connect_timeout_s=connect_timeout,
         )
     from llmctl import weights  # noqa: PLC0415
     from llmctl.backends.embedded import Embedded  # noqa: PLC0415

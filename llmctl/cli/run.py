@@ -41,9 +41,7 @@ def run(  # noqa: PLR0913  (each parameter is an option)
     first_token_timeout: options.FirstTokenTimeout = None,
     idle_timeout: options.IdleTimeout = None,
     timeout: options.Timeout = None,
-    no_stdin: Annotated[
-        bool, typer.Option("-n", "--no-stdin", help="Never read stdin.")
-    ] = False,
+    no_stdin: Annotated[bool, typer.Option("-n", "--no-stdin", help="Never read stdin.")] = False,
     as_json: options.Json = False,
     last: Annotated[
         bool, typer.Option("-c", "--continue", help="Go on with the last conversation.")

@@ -116,5 +116,3 @@ def _none_left(require: Guarantee, reasons: list[str]) -> BelowRequire:
         f"Nothing here goes on with this reply and is at least '{require}' exact.{tried}",
         "Allow less with --require best-effort; everything is kept.",
     )
-
-

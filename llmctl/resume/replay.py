@@ -31,9 +31,7 @@ class Replay:
     @asynccontextmanager
     async def open(self, standing: Standing, back_end: BackEnd) -> AsyncIterator[Opened]:
         """Repeat the known text, then hand over."""
-        opening = back_end.open(
-            standing.request, again=standing.conditions, by=self.strategy
-        )
+        opening = back_end.open(standing.request, again=standing.conditions, by=self.strategy)
         async with opening as stream:
             chunks = aiter(stream)
             follower = _Follower(standing)

@@ -51,9 +51,7 @@ class Rung(Protocol):
     def promise(self, standing: Standing, back_end: BackEnd) -> Guarantee | None:
         """Return the best that it may earn here; None if it can't be tried."""
 
-    def open(
-        self, standing: Standing, back_end: BackEnd
-    ) -> AbstractAsyncContextManager[Opened]:
+    def open(self, standing: Standing, back_end: BackEnd) -> AbstractAsyncContextManager[Opened]:
         """Go on; what the result claims has been verified by then.
 
         Raises:
