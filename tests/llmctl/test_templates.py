@@ -1,0 +1,108 @@
+from pathlib import Path
+
+import pytest
+
+from llmctl.errors import UsageError
+from llmctl.events import Action
+from llmctl.markers import DEFAULT_MARKERS
+from llmctl.templates import Template, all_templates, load_template, parse_template
+from tests.support.fake_environment import fake_environment
+
+FRONT = """+++
+description = "d"
+role = "user"
+[variables]
+tone = "dry"
+[options]
+temperature = 0.5
+[markers]
+"!!DONE" = "stop"
++++
+Say {{prompt}} in {{ tone }} {{language}}.
+"""
+
+
+def template(tmp_path: Path, text: str) -> Template:
+    path = tmp_path / "t.md"
+    path.write_text(text)
+    return parse_template("t", path)
+
+
+def test_a_user_template_is_filled_in(tmp_path: Path) -> None:
+    rendered = template(tmp_path, FRONT).render({"language": "Latin"}, "hello")
+    assert (rendered.system, rendered.prompt) == (None, "Say hello in dry Latin.")
+    assert (rendered.options, rendered.markers) == ({"temperature": 0.5}, {"!!DONE": Action.STOP})
+
+
+def test_a_file_without_front_matter_is_a_system_message(tmp_path: Path) -> None:
+    rendered = template(tmp_path, "Be {{how}}.\n").render({"how": "brief"}, "hello")
+    assert (rendered.system, rendered.prompt) == ("Be brief.", "hello")
+
+
+def test_a_user_template_without_a_place_for_the_prompt_comes_before_it(tmp_path: Path) -> None:
+    made = template(tmp_path, '+++\nrole = "user"\n+++\nExplain.')
+    assert made.render({}, "hello").prompt == "Explain.\n\nhello"
+    assert made.render({}).prompt == "Explain."
+
+
+def test_what_is_filled_in_is_not_filled_in_again(tmp_path: Path) -> None:
+    made = template(tmp_path, '+++\nrole = "user"\n+++\n{{a}}{{prompt}}')
+    assert made.render({"a": "{{prompt}}"}, "{{a}}").prompt == "{{prompt}}{{a}}"
+
+
+def test_a_missing_variable_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="needs the variable 'language'") as caught:
+        template(tmp_path, FRONT).render({}, "x")
+    assert caught.value.hint == "Add -V language=VALUE."
+
+
+def test_an_unknown_variable_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no variable 'langage'") as caught:
+        template(tmp_path, FRONT).render({"langage": "Latin"}, "x")
+    assert caught.value.hint == "Did you mean 'language'?"
+
+
+@pytest.mark.parametrize(
+    ("front", "message"),
+    [
+        ("descrption = 1", "'descrption' is not known"),
+        ('role = "assistant"', "role must be one of system, user"),
+        ('[options]\ntemprature = "x"', "'temprature' is not known"),
+        ('[markers]\n"!!X" = "explode"', "must be one of pause, stop, ask"),
+        ("variables = 3", "variables must be a table"),
+        ("role =", "not TOML"),
+    ],
+)
+def test_front_matter_that_nobody_understands(tmp_path: Path, front: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        template(tmp_path, f"+++\n{front}\n+++\nbody")
+
+
+def test_the_user_s_own_hide_installed_ones(tmp_path: Path) -> None:
+    with fake_environment(tmp_path) as fake:
+        fake.env.user_templates.mkdir(parents=True)
+        (fake.env.user_templates / "concise.md").write_text("Mine.")
+        assert load_template("concise", fake.env).body == "Mine."
+        assert load_template("markers", fake.env).path.parent != fake.env.user_templates
+
+
+def test_a_name_that_is_not_there(tmp_path: Path) -> None:
+    with fake_environment(tmp_path) as fake, pytest.raises(UsageError) as caught:
+        load_template("markrs", fake.env)
+    assert caught.value.hint == "Did you mean 'markers'?"
+
+
+def test_every_installed_template_can_be_used(tmp_path: Path) -> None:
+    with fake_environment(tmp_path) as fake:
+        for made in all_templates(fake.env):
+            given = dict.fromkeys(made.variables, "x")
+            rendered = made.render(given, "the prompt")
+            assert made.description
+            assert "{{" not in rendered.prompt + (rendered.system or "")
+
+
+def test_the_marker_protocol_teaches_what_chat_listens_for(tmp_path: Path) -> None:
+    with fake_environment(tmp_path) as fake:
+        taught = load_template("markers", fake.env)
+    assert taught.markers.items() <= DEFAULT_MARKERS.items()
+    assert all(text in taught.body for text in taught.markers)
