@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -49,7 +50,8 @@ def back_end_for(
     from llmctl import weights  # noqa: PLC0415
     from llmctl.backends.embedded import Embedded  # noqa: PLC0415
 
-    model = selection.path or weights.obtain(env)
+    file = selection.path
+    model = partial(weights.obtain, env) if file is None else weights.given(file)
     return Embedded(model, home=private_dir(env.data / "engine") if stored else None)
 
 

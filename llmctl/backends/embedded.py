@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from itertools import takewhile
 from pathlib import Path
@@ -52,7 +52,7 @@ class Embedded:
     """A model in a child process; satisfies `llmctl.session.BackEnd`.
 
     Args:
-        model: the GGUF file.
+        model: the GGUF file, or what obtains it (called by `ready`, so that no clock runs).
         home: a private directory for the engine's log, slot states and hashes of weights;
             None writes nothing to disk, which rules ``kv`` out.
         settings: sizes and threads.
@@ -69,7 +69,7 @@ class Embedded:
 
     def __init__(
         self,
-        model: Path,
+        model: Path | Callable[[], Awaitable[Path]],
         *,
         home: Path | None = None,
         settings: EngineSettings | None = None,
@@ -77,7 +77,8 @@ class Embedded:
         name: str = "local",
     ) -> None:
         self.name = name
-        self.engine = Engine(model, settings or EngineSettings(), home)
+        self._model = model
+        self.engine = Engine(settings or EngineSettings(), home)
         self._slot = Slot(self.engine, state_limit)
         self._alone = anyio.Lock()
         self._identity: Mapping[str, Any] = {}
@@ -96,19 +97,23 @@ class Embedded:
         return ways if self.engine.home is None else {Strategy.KV: Guarantee.EXACT, **ways}
 
     def start(self) -> None:
-        """Begin to load the model; return at once."""
-        self.engine.start()
+        """Begin to load the model if it is there; return at once."""
+        if isinstance(self._model, Path):
+            self.engine.start(self._model)
 
     async def ready(self) -> None:
         """Wait until a request can be sent.
 
         Raises:
-            Unreachable: the engine is not installed or can't load the model.
+            Unreachable: there are no weights, no engine, or the engine can't load them.
         """
+        file = self._model if isinstance(self._model, Path) else await self._model()
+        self._model = file
+        self.engine.start(file)
         await self.engine.ready()
         if self._pid != self.engine.pid:
             self._props = await self.engine.ask("/props")
-            self._identity = await self._identify()
+            self._identity = await self._identify(file)
             await to_thread.run_sync(self._slot.sweep, time.time())
             self._pid, self._held = self.engine.pid, ()
 
@@ -276,13 +281,13 @@ class Embedded:
             "sampler": sampler(defaults, request.options),
         }
 
-    async def _identify(self) -> dict[str, Any]:
+    async def _identify(self, file: Path) -> dict[str, Any]:
         """Return what does not change while the engine lives."""
         engine, facts = self.engine, self.engine.facts
         return {
             "engine": {name: facts[name] for name in ("version", "build", "system", "devices")},
             "processor": await to_thread.run_sync(processor),
-            "weights": await to_thread.run_sync(weights.digest, engine.model, engine.home),
+            "weights": await to_thread.run_sync(weights.digest, file, engine.home),
             "context": self._props["default_generation_settings"]["n_ctx"],
             "batch": engine.settings.batch,
             "threads": engine.settings.threads,

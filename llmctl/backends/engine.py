@@ -15,7 +15,6 @@ import os
 import secrets
 import signal
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import anyio
 
-from llmctl.environment import open_private, private_dir
+from llmctl.environment import open_private, private_dir, running_interpreter
 from llmctl.errors import ContextFull, Disconnected, Refused, Unreachable
 
 if TYPE_CHECKING:
@@ -37,7 +36,6 @@ END_WAIT_S = 5.0
 """Seconds given to the kernel to take a killed engine away."""
 
 _CHILD = Path(__file__).with_name("engine_child.py")
-_NOT_INHERITED = ("OMP_", "GOMP_", "GGML_", "LLAMA_")
 
 
 def default_threads() -> int:
@@ -66,13 +64,11 @@ class Engine:
     """A child process with one model.
 
     Args:
-        model: the GGUF file.
         settings: sizes and threads.
         home: a directory for its log and for slot states; None writes nothing to disk.
     """
 
-    def __init__(self, model: Path, settings: EngineSettings, home: Path | None = None) -> None:
-        self.model = model
+    def __init__(self, settings: EngineSettings, home: Path | None = None) -> None:
         self.settings = settings
         self.home = home
         self.facts: Mapping[str, Any] = {}
@@ -97,22 +93,21 @@ class Engine:
         process = self._process
         return None if process is None or process.poll() is not None else process.pid
 
-    def start(self) -> None:
-        """Start the child if there is none; return at once."""
+    def start(self, model: Path) -> None:
+        """Start a child that loads a GGUF file, if there is none; return at once."""
         if self.pid is not None:
             return
         self._secret = secrets.token_urlsafe(32)
         self._client = None
         with _stderr(self.log) as stderr:
             self._process = subprocess.Popen(  # noqa: S603  (our own script)
-                [sys.executable, "-P", str(_CHILD)],
+                [running_interpreter(), "-P", str(_CHILD)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                env=_environment(),
                 process_group=0,
             )
-        os.write(_descriptor(self._process.stdin), json.dumps(self._order()).encode() + b"\n")
+        os.write(_descriptor(self._process.stdin), json.dumps(self._order(model)).encode() + b"\n")
 
     async def ready(self) -> None:
         """Wait until it answers requests.
@@ -121,7 +116,6 @@ class Engine:
             Unreachable: it is not installed, can't load the file, or died.
         """
         async with self._lock:
-            self.start()
             if self._client is None:
                 await asyncio.to_thread(importlib.import_module, "httpx2")  # while it loads
                 self.facts = await self._hello()
@@ -233,10 +227,10 @@ class Engine:
         self._process.send_signal(number)
         return True
 
-    def _order(self) -> dict[str, Any]:
+    def _order(self, model: Path) -> dict[str, Any]:
         slots = "" if self.slots is None else f"{private_dir(self.slots)}{os.sep}"
         return {
-            "model": str(self.model),
+            "model": str(model),
             "secret": self._secret,
             "context": self.settings.context,
             "batch": self.settings.batch,
@@ -261,7 +255,7 @@ class Engine:
                 "Install it with: pip install 'llmctl[local]'",
             )
         hint = None if self.log is None else f"The engine's log is {self.log}."
-        return Unreachable(f"The embedded engine can't load {self.model}.", hint)
+        return Unreachable("The embedded engine can't load this model.", hint)
 
 
 def _descriptor(pipe: IO[bytes] | None) -> int:
@@ -314,16 +308,6 @@ def refusal(error: Mapping[str, Any]) -> Refused:
             "Shorten the prompt, or start a new conversation.",
         )
     return Refused(f"The embedded engine refused: {error.get('message')}")
-
-
-def _environment() -> dict[str, str]:
-    """Return the child's variables: none that would change its arithmetic.
-
-    OpenMP threads that spin while they wait make an engine several times slower as soon
-    as something else wants a processor, so they sleep instead.
-    """
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(_NOT_INHERITED)}
-    return {**kept, "OMP_WAIT_POLICY": "passive"}
 
 
 def _stderr(log: Path | None) -> IO[Any]:

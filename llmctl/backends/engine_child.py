@@ -22,6 +22,7 @@ import sys
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1
+_CHANGE_ARITHMETIC = ("OMP_", "GOMP_", "GGML_", "LLAMA_")
 
 
 def main() -> None:
@@ -31,6 +32,7 @@ def main() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     order = json.loads(_first_line())
     _die_with(order["parent"])
+    _set_variables()
     try:
         server, answer = _serve(order)
     except (ImportError, RuntimeError) as error:
@@ -105,6 +107,18 @@ def _die_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it went before we asked
         os._exit(0)
+
+
+def _set_variables() -> None:
+    """Drop what would change the arithmetic, and let waiting threads sleep.
+
+    OpenMP threads that spin while they wait make an engine several times slower as soon
+    as something else wants a processor.
+    """
+    for name in list(os.environ):
+        if name.startswith(_CHANGE_ARITHMETIC):
+            del os.environ[name]
+    os.environ["OMP_WAIT_POLICY"] = "passive"
 
 
 def _say(descriptor: int, answer: dict[str, Any]) -> None:
