@@ -58,10 +58,10 @@ class OpenAiClient:
         self, profile: Profile, key: str | None, *, connect_timeout_s: float | None = None
     ) -> None:
         _check_key(key)
-        self.explain = Explainer(profile.base_url, key)
         self._headers = _headers(profile, key)
         self._base_url = profile.base_url
         try:
+            self.explain = Explainer(profile.base_url, key)
             self._client = openai.AsyncOpenAI(
                 api_key=key or _NO_KEY,
                 base_url=profile.base_url,

@@ -156,7 +156,7 @@ def _step(entry: str | Mapping[str, Any]) -> Step:
         return Step(_chunk(well_formed(entry)))
     chunk = _chunk(well_formed(entry["text"]), Channel(entry.get("channel", Channel.CONTENT)))
     if "tokens" in entry:
-        ends = chunk.ends if entry["tokens"] == chunk.tokens else None
+        ends = (len(chunk.text),) if entry["tokens"] == 1 else None
         chunk = replace(chunk, tokens=entry["tokens"], ends=ends)
     return Step(chunk, entry.get("delay_s"))
 
