@@ -95,6 +95,7 @@ class Cancelable(CancelationToken):
         "_hooks",
         "_host",
         "_id",
+        "_is_open",
         "_loop",
         "_metadata",
         "_parent",
@@ -172,6 +173,7 @@ class Cancelable(CancelationToken):
         self._enclosing: Cancelable | None = None
         self._stop_pausing: Callable[[], None] | None = None
         self._forced = False
+        self._is_open = False
         self._error: str | None = None
         self._progress: str | None = None
         self._began = 0.0
@@ -332,7 +334,7 @@ class Cancelable(CancelationToken):
         cause = self.cause
         if cause is None or self._status is not OperationStatus.RUNNING:
             return False
-        return self._forced or not cause.grace or self._scope.cancel_called
+        return self._forced or not cause.grace or (self._is_open and self._scope.cancel_called)
 
     # -- deadline ----------------------------------------------------------------------
 
@@ -508,9 +510,10 @@ class Cancelable(CancelationToken):
         try:
             if self._sources:
                 await self._start_sources()
+            self._report_start()
         except BaseException as error:
             self._error = _described(error)
-            self._close(OperationStatus.FAILED)
+            await self._end(OperationStatus.FAILED)
             raise
         self._open()
         if self._hooks is not None:
@@ -532,10 +535,7 @@ class Cancelable(CancelationToken):
             exc = await self._close_streams(exc)
         caught, raised = self._leave_scope(exc)
         status = self._conclude(raised, caught=caught)
-        host = self._host
-        self._close(status)
-        if host is not None:
-            await host.stop_watchers()
+        await self._end(status)
         if self._hooks is not None:
             await self._end_hooks(self._hooks, raised)
         return self._deliver(exc, raised, caught=caught)
@@ -547,22 +547,33 @@ class Cancelable(CancelationToken):
             self._host = host
             await host.start_watchers()
 
-    def _open(self) -> None:
+    def _report_start(self) -> None:
         self._enclosing = current_operation()
         self._began = self._loop.time()
         self._started_at = time.time()
+        if self._registry is not None:
+            self._registry.started(self)
+
+    def _open(self) -> None:
         if self._parent is not None:
             self._parent._adopt(self)
         self._scope = anyio.CancelScope(deadline=self.deadline)
         self._scope.__enter__()
+        self._is_open = True
         _current.set(self)
         if self._pause_token is not None:
             self._stop_pausing = self._pause_token.on_change(self._rearm)
         self._listen()
-        if self._registry is not None:
-            self._registry.started(self)
         if self._pause_token is not None or self.cause is not None:
             self._arm()
+
+    async def _end(self, status: OperationStatus) -> None:
+        host = self._host
+        try:
+            self._close(status)
+        finally:
+            if host is not None:
+                await host.stop_watchers()
 
     def _close(self, status: OperationStatus) -> None:
         """Detach from everything. Synchronous, so that no cancelation can cut it short."""
@@ -653,11 +664,9 @@ class Cancelable(CancelationToken):
 
     def _is_own(self, raised: BaseException) -> bool:
         """Whether the body raised what ``check()`` gave it."""
-        return (
-            isinstance(raised, CancelationError)
-            and bool(self._causes)
-            and raised.cause is self._causes[0]
-        )
+        if not isinstance(raised, CancelationError) or not self._causes:
+            return False
+        return any(cause is self._causes[0] for cause in raised.cause.chain())
 
     def _outer_cause(self) -> Cause:
         """Why somebody else's cancelation came through here."""
@@ -734,7 +743,7 @@ class Cancelable(CancelationToken):
 
     def _arm(self) -> None:
         """Bring the scope in line with the cause, the pause and the deadlines."""
-        if self._status is not OperationStatus.RUNNING or self._started_at is None:
+        if self._status is not OperationStatus.RUNNING or not self._is_open:
             return
         now = self._loop.time()
         if self._timer is not None and self._pause_token is not None:
