@@ -1,0 +1,241 @@
+"""The command line from outside, except for what needs a model."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import Cli
+from tests.support.pty_driver import PtyProgram
+
+COMMANDS = [
+    "config show",
+    "config set",
+    "config path",
+    "keys set",
+    "keys list",
+    "keys remove",
+    "prompts list",
+    "prompts show",
+    "models list",
+    "models pull",
+    "models remove",
+    "doctor",
+]
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    return Cli(tmp_path)
+
+
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "llmctl"
+
+
+def test_help_lists_every_command(cli: Cli) -> None:
+    done = cli.run("--help")
+    assert done.returncode == 0
+    for name in {command.split()[0] for command in COMMANDS}:
+        assert f"\n  {name} " in done.text
+    assert "[bold" not in done.text
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(cli: Cli, command: str) -> None:
+    done = cli.run(*command.split(), "--help")
+    assert (done.returncode, done.errors) == (0, "")
+    assert done.text.startswith(f"Usage: llmctl {command} ")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence", "hint"),
+    [
+        (["confg"], "No such command 'confg'.", "Did you mean 'config'?"),
+        (["xyzzy"], "No such command 'xyzzy'.", "'llmctl --help' lists what there is."),
+        (["config", "shwo"], "No such command 'shwo'.", "Did you mean 'show'?"),
+        (["--hom", "x", "config"], "No such option: --hom", "Did you mean --home?"),
+        (["config", "show", "--jsn"], "No such option: --jsn", "Did you mean --json?"),
+        (["prompts", "show"], "Missing argument 'name'.", "'llmctl prompts show --help'"),
+        (["--color", "blue", "config", "path"], "'blue' is not one of", "'llmctl --help'"),
+        (["prompts", "show", "consise"], "no template 'consise'", "Did you mean 'concise'?"),
+        (["keys", "set", "opnai"], "No back end is called 'opnai'", "Did you mean 'openai'?"),
+        (["keys", "remove", "groq"], "No key is stored for 'groq'", "keys list"),
+        (["--config", "no.toml", "config", "show"], "There is no configuration file", ""),
+        (["config", "set", "modle", "x"], "modle is not a setting", "Did you mean 'model'?"),
+        (["config", "set", "timeout", "soon"], "'soon' is not a duration", "500ms"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_sentence_and_one_hint(
+    cli: Cli, words: list[str], sentence: str, hint: str
+) -> None:
+    done = cli.run(*words)
+    lines = done.errors.splitlines()
+    assert (done.returncode, done.text) == (2, "")
+    assert lines[0].startswith("llmctl: ")
+    assert sentence in lines[0]
+    assert len(lines) == 1 + bool(hint)
+    assert hint in lines[-1]
+
+
+def test_a_group_without_a_command_shows_its_help(cli: Cli) -> None:
+    done = cli.run("config")
+    assert (done.returncode, done.text) == (2, "")
+    assert done.errors.startswith("Usage: llmctl config ")
+
+
+def test_verbose_shows_where_an_error_comes_from(cli: Cli) -> None:
+    done = cli.run("--verbose", "prompts", "show", "nothing")
+    assert done.returncode == 2
+    assert done.errors.startswith("Traceback")
+    assert "llmctl: There is no template 'nothing'." in done.errors
+
+
+def test_a_setting_goes_into_the_file_and_comes_back(cli: Cli, tmp_path: Path) -> None:
+    path = home(tmp_path) / "config.toml"
+    assert cli.run("config", "path").text == f"{path}\n"
+    assert cli.run("config", "set", "idle_timeout", "90s").returncode == 0
+    assert cli.run("config", "set", "profiles.work.preset", "vllm").returncode == 0
+    shown = json.loads(cli.run("config", "show", "--json").stdout)
+    assert shown["settings"]["idle_timeout"] == {"value": 90.0, "from": str(path)}
+    assert shown["settings"]["model"] == {"value": None, "from": "default"}
+    assert shown["profiles"]["work"]["base_url"] == "http://localhost:8000/v1"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_a_text_setting_may_look_like_a_number(cli: Cli) -> None:
+    assert cli.run("config", "set", "model", "7").returncode == 0
+    shown = json.loads(cli.run("config", "show", "--json").stdout)
+    assert shown["settings"]["model"]["value"] == "7"
+
+
+def test_a_wrong_setting_changes_nothing(cli: Cli, tmp_path: Path) -> None:
+    cli.run("config", "set", "timeout", "5m")
+    before = (home(tmp_path) / "config.toml").read_text()
+    assert cli.run("config", "set", "timeout", "soon").returncode == 2
+    assert (home(tmp_path) / "config.toml").read_text() == before
+
+
+def test_home_and_config_may_be_named(cli: Cli, tmp_path: Path) -> None:
+    done = cli.run("--home", "elsewhere", "config", "path")
+    assert done.text.endswith("/elsewhere/config.toml\n")
+    done = cli.run("--config", str(tmp_path / "own.toml"), "config", "path")
+    assert done.text == f"{tmp_path}/own.toml\n"
+
+
+def test_a_key_from_stdin_is_stored_and_never_shown(cli: Cli, tmp_path: Path) -> None:
+    secret = "sk-very-secret-123"  # noqa: S105
+    stored = cli.run("keys", "set", "openai", stdin=f"{secret}\n".encode())
+    assert stored.returncode == 0
+    path = home(tmp_path) / "keys.json"
+    assert secret in path.read_text()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    shown = [
+        stored,
+        cli.run("keys", "list"),
+        cli.run("config", "show"),
+        cli.run("config", "show", "--json"),
+        cli.run("--verbose", "doctor"),
+    ]
+    assert all(secret.encode() not in done.stdout + done.stderr for done in shown)
+    assert "openai\tkey file\n" in shown[1].text
+    assert "key from key file" in shown[2].text
+    assert cli.run("keys", "remove", "openai").returncode == 0
+    assert cli.run("keys", "list").text == ""
+
+
+@pytest.mark.parametrize("typed", [b"", b"\n", b"two words\n"])
+def test_what_is_no_key_is_not_stored(cli: Cli, tmp_path: Path, typed: bytes) -> None:
+    done = cli.run("keys", "set", "openai", stdin=typed)
+    assert done.returncode == 2
+    assert not (home(tmp_path) / "keys.json").exists()
+
+
+def test_a_template_is_shown_as_its_file_has_it(cli: Cli, tmp_path: Path) -> None:
+    own = home(tmp_path) / "prompts"
+    own.mkdir(parents=True)
+    (own / "mine.md").write_text("Be {{how}}.\n")
+    assert cli.run("prompts", "show", "mine").text == "Be {{how}}.\n"
+    facts = json.loads(cli.run("prompts", "show", "mine", "--json").stdout)
+    assert (facts["role"], facts["variables"]) == ("system", {"how": None})
+    assert {"mine", "markers", "concise"} <= {
+        line.split()[0] for line in cli.run("prompts", "list").text.splitlines()
+    }
+
+
+def test_a_closed_pipe_ends_quietly(cli: Cli) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        cli.command("config", "show"),
+        stdout=write,
+        stderr=subprocess.PIPE,
+        env=cli.env,
+        check=False,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_descriptors_are_nobody_s(cli: Cli, tmp_path: Path, closed: str) -> None:
+    script = f'"$@" {closed}; echo $? > "{tmp_path}/status"'
+    command = ["sh", "-c", script, "sh", *cli.command("config", "set", "timeout", "5m")]
+    subprocess.run(command, env=cli.env, check=True)
+    assert (tmp_path / "status").read_text() == "0\n"
+    assert (home(tmp_path) / "config.toml").read_text() == 'timeout = "5m"\n'
+
+
+def test_the_doctor_finds_nothing_broken_here(cli: Cli) -> None:
+    done = cli.run("doctor")
+    assert (done.returncode, done.errors) == (0, "")
+    facts = json.loads(cli.run("doctor", "--json").stdout)
+    assert facts["usable"]
+    states = {check["name"]: check["state"] for check in facts["checks"]}
+    assert {"python", "packages", "store", "configuration", "keys"} <= states.keys()
+    assert all(check["advice"] for check in facts["checks"] if check["state"] != "ok")
+
+
+def test_the_doctor_names_what_is_broken(cli: Cli, tmp_path: Path) -> None:
+    home(tmp_path).mkdir()
+    (home(tmp_path) / "config.toml").write_text("timeout = 'soon'")
+    done = cli.run("doctor")
+    assert done.returncode == 1
+    assert "fail  configuration" in done.text
+    assert "500ms" in done.text
+
+
+def test_the_doctor_names_a_folder_that_can_t_be_written(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = cli.run("--home", str(tmp_path / "file" / "below"), "doctor")
+    assert done.returncode == 1
+    assert "fail  store" in done.text
+
+
+def test_the_doctor_names_keys_and_where_they_are(cli: Cli) -> None:
+    done = cli.run("doctor", env={"GROQ_API_KEY": "gsk-secret"})
+    assert "groq (GROQ_API_KEY)" in done.text
+    assert "gsk-secret" not in done.text
+
+
+def test_python_m_is_the_same_program(cli: Cli) -> None:
+    command = [sys.executable, "-m", "llmctl", "config", "path"]
+    done = subprocess.run(command, env=cli.env, capture_output=True, check=True)
+    assert done.stdout == cli.run("config", "path").stdout
+
+
+def test_a_key_is_typed_without_being_seen(cli: Cli, tmp_path: Path) -> None:
+    with PtyProgram(cli.command("keys", "set", "openai"), env=cli.env) as program:
+        program.wait_for("not shown")
+        program.send("sk-typed-secret\r")
+        assert program.wait() == 0
+        assert b"sk-typed" not in program.output
+    assert "sk-typed-secret" in (home(tmp_path) / "keys.json").read_text()

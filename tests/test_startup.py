@@ -1,0 +1,92 @@
+"""What a start costs: which modules it loads, and how long it takes beside a bare Python."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+
+from llmctl._version import __version__
+
+HEAVY = {
+    "anyio",
+    "asyncio",
+    "httpx2",
+    "openai",
+    "prompt_toolkit",
+    "pydantic",
+    "rich",
+    "sqlite3",
+    "tomlkit",
+    "trio",
+    "xllamacpp",
+}
+PROGRAM = "from llmctl.__main__ import main; main()"
+ROUNDS = 9
+
+
+def run(*words: str) -> str:
+    """Run the program with ``words``, without what `python -m` itself costs."""
+    command = [sys.executable, "-c", PROGRAM, *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def loaded(*words: str) -> set[str]:
+    """Return the names of the modules that a run loads."""
+    command = [sys.executable, "-X", "importtime", "-c", PROGRAM, *words]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    return {line.rpartition("|")[2].strip() for line in told.splitlines() if "|" in line}
+
+
+def seconds(command: list[str]) -> float:
+    """Return the time of the quickest of some runs: the one that nothing disturbed."""
+    times = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        subprocess.run(command, capture_output=True, check=True)
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def test_the_version_is_the_metadata_s() -> None:
+    assert run("--version") == f"llmctl {__version__}\n"
+    assert __version__ == importlib.metadata.version("llmctl")
+
+
+def test_the_version_loads_nothing_of_ours_but_itself() -> None:
+    ours = {name for name in loaded("--version") if name.partition(".")[0] == "llmctl"}
+    assert ours == {"llmctl", "llmctl.__main__", "llmctl._version"}
+
+
+def test_help_loads_nothing_heavy_and_no_command() -> None:
+    names = loaded("--help")
+    assert {name.partition(".")[0] for name in names} & HEAVY == set()
+    ours = {name for name in names if name.startswith("llmctl.cli.")}
+    assert ours == {"llmctl.cli.invocation"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["config", "path"], ["prompts", "list"], ["keys", "list"]],
+    ids=" ".join,
+)
+def test_small_commands_load_no_client_and_no_terminal_library(words: list[str]) -> None:
+    names = {name.partition(".")[0] for name in loaded(*words)}
+    assert names & {"openai", "httpx2", "prompt_toolkit", "rich", "anyio", "sqlite3"} == set()
+
+
+# The targets are 1.5 and 7; a busy machine gets half as much again.
+@pytest.mark.slow
+@pytest.mark.parametrize(("words", "target"), [(["--version"], 1.5), (["--help"], 7.0)])
+def test_a_start_costs_little_beside_a_bare_python(
+    words: list[str], target: float, record_property: Callable[[str, object], None]
+) -> None:
+    bare = seconds([sys.executable, "-c", "pass"])
+    ratio = seconds([sys.executable, "-c", PROGRAM, *words]) / bare
+    record_property("ratio", round(ratio, 2))
+    print(f"{' '.join(words)}: {ratio:.2f} times a bare Python")  # noqa: T201  (pytest -rP shows it)
+    assert ratio < target * 1.5
