@@ -121,7 +121,7 @@ def script_from_file(path: Path) -> Script:
         return script_from_text(path.name, source)
     try:
         return script_from_json(path.name, json.loads(source))
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UsageError(f"{path} is not a script: {error}") from error
 
 

@@ -147,23 +147,31 @@ class ScriptedStream:
         self._left = max_tokens
         self._can_hold = Strategy.HELD in script.supports
         self._held: anyio.Event | None = None
+        self._chunks = self._rest()
+        self._played = 0
+        self._over = False
 
-    async def __aiter__(self) -> AsyncIterator[Chunk]:
-        """Yield the chunks; the last one has the finish reason.
+    def __aiter__(self) -> AsyncIterator[Chunk]:
+        """Return the chunks; the last one has the finish reason."""
+        return self
+
+    async def __anext__(self) -> Chunk:
+        """Return the next chunk.
 
         Raises:
             Disconnected: the script says so.
         """
-        played = 0
-        for chunk, delay_s in self._rest():
-            await self._strike(played)
-            await self._wait(delay_s, played)
-            yield chunk
-            played += 1
-        await self._strike(played)
-        await self._wait(0, 0)
-        reason = "length" if self._left == 0 else self._script.finish_reason
-        yield Chunk(finish_reason=reason)
+        if self._over:
+            raise StopAsyncIteration
+        await self._strike(self._faults.get(self._played))
+        chunk, delay_s = next(self._chunks, (None, 0.0))
+        await self._wait(delay_s)
+        self._played += 1
+        if chunk is None:
+            self._over = True
+            reason = "length" if self._left == 0 else self._script.finish_reason
+            return Chunk(finish_reason=reason)
+        return chunk
 
     def hold(self) -> bool:
         """Stop in place, at once; say whether the script plays along."""
@@ -205,16 +213,16 @@ class ScriptedStream:
         ends = chunk.ends[:room]
         return replace(chunk, text=chunk.text[: ends[-1]], tokens=room, ends=ends)
 
-    async def _wait(self, delay_s: float, played: int) -> None:
+    async def _wait(self, delay_s: float) -> None:
         if delay_s > 0:
             await anyio.sleep(delay_s)
-        elif played % _BREATH == 0:
+        elif self._played % _BREATH == 0:
             await checkpoint()
         while self._held is not None:
             await self._held.wait()
 
-    async def _strike(self, played: int) -> None:
-        match self._faults.get(played):
+    async def _strike(self, kind: FaultKind | None) -> None:
+        match kind:
             case FaultKind.DISCONNECT:
                 raise Disconnected("The script lost the connection.")
             case FaultKind.STALL:
