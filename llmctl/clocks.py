@@ -111,11 +111,12 @@ class Clocks:
         """Return the figures so far; ``tokens`` is how many came in that time."""
         if self._began is None:
             return Timing(None, 0.0, 0.0, None)
-        self.go_on()
-        duration = self._now() - self._began
-        spent = duration - self._paused - (self._first_token or 0.0)
+        now = self._now()
+        paused = self._paused + (0.0 if self._still_since is None else now - self._still_since)
+        duration = now - self._began
+        spent = duration - paused - (self._first_token or 0.0)
         rate = tokens / spent if tokens and tokens > 1 and spent > 0 else None
-        return Timing(self._first_token, duration, self._paused, rate)
+        return Timing(self._first_token, duration, paused, rate)
 
 
 def _reached(seconds: float, limit: float | None) -> bool:

@@ -14,8 +14,8 @@ from typing import Self
 
 import anyio
 
-from cancelable_core import signal_hub
-from llmctl.backends.choose import Unavailable, back_end_for
+from cancelable_core import Cancelable, CancelationToken, signal_hub
+from llmctl.backends.choose import Unavailable, back_end_for, fetch
 from llmctl.clocks import Limits
 from llmctl.config import Config, OnPause
 from llmctl.conversation import Request
@@ -67,6 +67,7 @@ class Foreground:
         self.config = config
         self._session: Session | None = None
         self._early: End | None = None
+        self._early_stop = CancelationToken(name="start")
         clean = sanitize if env.is_a_tty(env.stdout) else str
         self._stdout = Output(env.stdout, on_broken=self._lost_reader, clean=clean)
         self._stderr = Output(env.stderr, clean=sanitize if env.is_a_tty(env.stderr) else str)
@@ -86,6 +87,7 @@ class Foreground:
     def back_end(self, selection: Selection, *, stored: bool) -> BackEnd:
         """Return the selected back end, or one that says why there is none."""
         try:
+            anyio.run(self._fetch, selection)
             return back_end_for(
                 selection,
                 env=self.env,
@@ -97,6 +99,10 @@ class Foreground:
             raise
         except LlmctlError as error:
             return Unavailable(error)
+
+    async def _fetch(self, selection: Selection) -> None:
+        async with Cancelable.with_token(self._early_stop, when_cancelled="absorb"):
+            await fetch(selection, self.env)
 
     def play(
         self,
@@ -190,6 +196,7 @@ class Foreground:
     def _stop(self, end: End) -> None:
         if self._session is None:
             self._early = self._early or end
+            self._early_stop.cancel()
         else:
             self._session.stop(end)
 

@@ -147,6 +147,16 @@ class Records:
         """Forget an unfinished reply and the question it answers."""
         self.take(generation, lambda _error: None)[0].discard()
 
+    def rewind(self, conversation: str) -> str | None:
+        """Go back before the last question and return it; what follows becomes a branch."""
+        messages = self._store.messages(conversation)
+        places = [place for place, message in enumerate(messages) if message.role == "user"]
+        if not places:
+            return None
+        last = places[-1]
+        self._store.move_head(conversation, messages[last - 1].id if last else None)
+        return messages[last].content
+
     def delete(self, conversation: str) -> None:
         """Delete a conversation for good, its unfinished reply too.
 

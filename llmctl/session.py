@@ -177,8 +177,8 @@ class Journal(Protocol):
     def delivered(self, mark: Mark) -> None:
         """Record how far the reply went out."""
 
-    def marker(self, event: MarkerFound, end: int) -> None:
-        """Record a marker that acted, and where it ends in the model's text."""
+    def marker(self, event: MarkerFound, mark: Mark) -> None:
+        """Record a marker that acted, and where the reply stands behind it."""
 
     def paused(self, event: Paused) -> None:
         """Record a pause."""
@@ -356,6 +356,10 @@ class Session:
         self._stops.append(end)
         self._token.cancel(message=end.cause)
 
+    def timing(self) -> Timing:
+        """Return the figures of this process's share so far."""
+        return self._clocks.timing(self._new_tokens(self.turn.mark))
+
     def forget(self) -> None:
         """The reply has ended for good: what the back end keeps for a resume can go."""
         self._source.forget()
@@ -397,7 +401,9 @@ class Session:
     # -- receiving
 
     async def _receive(self) -> None:
-        if self._policy.continues and (self.turn.received.finished or self._policy.held):
+        await self._wanted()
+        here = self.turn.received.finished or self._policy.held
+        if self._policy.continues and here and not self._may_deliver:
             self._announce(Strategy.HELD, Guarantee.EXACT)
             await self._delivered_all()
         await self._source.ready()
@@ -501,7 +507,7 @@ class Session:
             case Paused():
                 self._enter_pause(event)
             case MarkerFound():
-                self._journal.marker(event, self.turn.mark.model)
+                self._journal.marker(event, self.turn.mark)
                 self._view.show(event, self.turn.mark)
             case Delta():
                 self._view.show(event, self.turn.mark)

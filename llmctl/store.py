@@ -106,6 +106,7 @@ class Reply:
 class StoredMessage:
     """A message as the store has it; ``reply`` describes the assistant's ones."""
 
+    id: int | None
     role: str
     content: str
     created: float
@@ -223,6 +224,13 @@ class Store:
         row = self._one("SELECT conversation FROM generation WHERE id = ?", generation)
         return None if row is None else str(row["conversation"])
 
+    def move_head(self, conversation: str, message: int | None) -> None:
+        """Make ``message`` the last of a conversation; what was behind it becomes a branch."""
+        with self._transaction():
+            self._db.execute(
+                "UPDATE conversation SET head = ? WHERE id = ?", (message, conversation)
+            )
+
     def delete(self, conversation: str) -> bool:
         """Delete a conversation for good; say whether it was here."""
         with self._transaction():
@@ -323,4 +331,4 @@ def _message(row: sqlite3.Row) -> StoredMessage:
     if row["generation"] is not None:
         names = ("model", "status", "cause", "guarantee", "chars", "tokens", "reasoning")
         reply = {name: row[name] for name in names} | json.loads(row["details"])
-    return StoredMessage(row["role"], row["content"], row["created"], row["generation"], reply)
+    return StoredMessage(row["id"], row["role"], row["content"], row["created"], row["generation"], reply)

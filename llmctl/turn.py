@@ -119,6 +119,7 @@ class Received:
     tokens: int | None = 0
     deltas: int = 0
     chars: int = 0
+    reasoning_chars: int = 0
     _text: list[str] = field(default_factory=list)
     _reasoning: list[str] = field(default_factory=list)
     _ids: array[int] | None = field(default_factory=lambda: array("L"))
@@ -154,6 +155,7 @@ class Received:
             return
         if chunk.channel is Channel.REASONING:
             self._reasoning.append(chunk.text)
+            self.reasoning_chars += len(chunk.text)
             self._ids = None
             return
         self._text.append(chunk.text)
@@ -180,6 +182,11 @@ class _Span:
     end: int
     tokens: int | None  # None: one delta, its tokens unknown
 
+    @property
+    def whole(self) -> bool:
+        """Whether no token ends within it, before its end."""
+        return self.tokens in {0, 1}
+
 
 class _Counter:
     """Counts content tokens (and, for limits, deltas) as model text is delivered."""
@@ -187,32 +194,34 @@ class _Counter:
     def __init__(self, tokens: int | None) -> None:
         self.tokens = tokens
         self.units = 0
-        self._end = 0
+        self._start = 0  # of the token that comes next
+        self._end = 0  # of the text so far
         self._carry = 0
         self._spans: deque[_Span] = deque()
+        self._resumed = 0
 
     def add(self, chunk: Chunk) -> None:
         """Take in where the tokens of one more chunk end."""
         if not chunk.text:
             self._carry += chunk.tokens or 0  # bytes of a character still to come
             return
-        start, self._end = self._end, self._end + len(chunk.text)
-        carry, self._carry = self._carry, 0
-        if chunk.tokens is None or not chunk.ends:
-            known = None if chunk.tokens is None else chunk.tokens + carry
-            self._spans.append(_Span(start, self._end, known))
+        base, self._end = self._end, self._end + len(chunk.text)
+        if chunk.tokens is None:
+            self._add_span(self._end, None)
+        elif chunk.ends is None:
+            self._add_span(self._end, chunk.tokens)
         else:
-            self._add_each(start, chunk.ends, carry)
+            for end, group in groupby(chunk.ends):
+                self._add_span(base + end, sum(1 for _ in group))
 
-    def _add_each(self, base: int, ends: tuple[int, ...], carry: int) -> None:
-        start = base
-        for end, group in groupby(ends):
-            tokens = sum(1 for _ in group) + carry
-            self._spans.append(_Span(start, base + end, tokens))
-            start, carry = base + end, 0
+    def _add_span(self, end: int, tokens: int | None) -> None:
+        tokens = None if tokens is None else tokens + self._carry
+        self._spans.append(_Span(self._start, end, tokens))
+        self._start, self._carry = end, 0
 
     def skip(self, counted: int, end: int) -> None:
         """Pass what an earlier process delivered; up to ``counted`` it counted itself."""
+        self._resumed = counted
         while self._spans and self._spans[0].end <= counted:
             self._spans.popleft()
         self.pass_text(end)
@@ -238,15 +247,23 @@ class _Counter:
         while self._spans and self._spans[0].end <= end:
             span = self._spans.popleft()
             if span.start < start:
-                self._take(span if span.tokens == 1 else replace(span, tokens=None))
+                # What an earlier process passed of it may have been a marker, too.
+                known = span.whole and span.start >= self._resumed
+                self._take(span if known else replace(span, tokens=None))
         if self._spans and self._spans[0].start < end:
-            span = self._spans[0]
-            self._spans[0] = replace(span, start=end, tokens=1 if span.tokens == 1 else None)
+            self._cut(self._spans[0], start, end)
+
+    def _cut(self, span: _Span, start: int, end: int) -> None:
+        """Note that a marker lies in a span that goes on behind it."""
+        if not span.whole:
+            self.tokens = None  # some of its tokens may lie wholly in the marker
+        elif span.start >= start:
+            span.start = end
 
     def at(self, end: int) -> int | None:
         """Return the exact count at ``end`` of the model text, None if it is not known."""
         span = self._spans[0] if self._spans else None
-        inside = span is not None and span.start < end and span.tokens != 1
+        inside = span is not None and span.start < end and not span.whole
         return None if inside else self.tokens
 
     def _take(self, span: _Span) -> None:
@@ -309,9 +326,17 @@ class Turn:
 
     @property
     def waiting(self) -> int:
-        """Characters received and not delivered."""
-        text = sum(len(chunk.text) for chunk in self._spool)
-        return text + sum(len(i.text) for i in self._items if isinstance(i, Text))
+        """Characters received and not delivered, though nothing more need come for it."""
+        received = self.received.chars + self.received.reasoning_chars
+        return received - self._mark.model - self._mark.reasoning - self._scanner.held
+
+    @property
+    def waiting_tokens(self) -> int | None:
+        """Tokens received and not delivered; None where that is not known."""
+        counts = [chunk.tokens for chunk in self._spool]
+        if self._items or None in counts:
+            return None
+        return sum(count or 0 for count in counts)
 
     # -- data
 

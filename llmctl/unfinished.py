@@ -62,20 +62,20 @@ def _go_on(
         pause_after=manner.pause_after,
         mark=recorded.mark,
     )
-    for chunk in _chunks(recorded):
+    for chunk in chunks_to_go_on_from(recorded):
         turn.receive(chunk)
     selection = selection_of(header.target, foreground.config, foreground.env)
     back_end = (
         Unavailable() if turn.received.finished else foreground.back_end(selection, stored=True)
     )
-    ladder = foreground.ladder(_request(recorded, turn.received.tokens, max_tokens), back_end)
+    ladder = foreground.ladder(request_to_go_on_with(recorded, turn.received.tokens, max_tokens), back_end)
     ladder.conditions, ladder.saved = recorded.conditions, recorded.saved
     ladder.guarantee = recorded.guarantee
     foreground.warn_about(recorded)
     return foreground.play(header, turn, journal, ladder, recorded).end.exit_code
 
 
-def _chunks(recorded: Recorded) -> Sequence[Chunk]:
+def chunks_to_go_on_from(recorded: Recorded) -> Sequence[Chunk]:
     """Return what was received, without ends that this process goes beyond."""
     last = len(recorded.chunks) - 1
     if recorded.end is End.TOKEN_LIMIT:
@@ -86,7 +86,7 @@ def _chunks(recorded: Recorded) -> Sequence[Chunk]:
     ]
 
 
-def _request(recorded: Recorded, tokens: int | None, max_tokens: int | None) -> Request:
+def request_to_go_on_with(recorded: Recorded, tokens: int | None, max_tokens: int | None) -> Request:
     """Return the request with the bound that holds now."""
     request = recorded.header.request
     bound = request.options.max_tokens

@@ -15,6 +15,18 @@ from llmctl.profiles import Profile, Selection
 from llmctl.session import BackEnd, Stream
 
 
+async def fetch(selection: Selection, env: Environment) -> None:
+    """Fetch what the selected model needs and this machine has not: the default weights.
+
+    Raises:
+        Unreachable: they can't be had.
+    """
+    if selection.is_local and selection.path is None:
+        from llmctl import weights  # noqa: PLC0415  (other back ends need none)
+
+        await weights.obtain(env)
+
+
 def back_end_for(
     selection: Selection,
     *,
@@ -24,6 +36,8 @@ def back_end_for(
     stored: bool,
 ) -> BackEnd:
     """Return what generates the selected model's replies; nothing is started yet.
+
+    What it needs must be here (`fetch`).
 
     Args:
         selection: the model.
@@ -47,11 +61,11 @@ def back_end_for(
             key=key_for(selection.profile),
             connect_timeout_s=connect_timeout,
         )
-    from llmctl import weights  # noqa: PLC0415
+    from llmctl import weights  # noqa: PLC0415  (start-up)
     from llmctl.backends.embedded import Embedded  # noqa: PLC0415
 
-    file = selection.path
-    model = partial(weights.obtain, env) if file is None else weights.given(file)
+    default = env.models / weights.FILE_NAME
+    model = default if selection.path is None else weights.given(selection.path)
     return Embedded(model, home=private_dir(env.data / "engine") if stored else None)
 
 

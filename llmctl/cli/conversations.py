@@ -81,8 +81,16 @@ def delete(
             env.note(f"deleted {conversation}")
 
 
-def chosen_conversation(env: Environment, *, last: bool, id_: str | None) -> str | None:
+def chosen_conversation(
+    env: Environment, *, last: bool, id_: str | None, may_be_new: bool = False
+) -> str | None:
     """Return the conversation that ``-c`` or ``--conversation`` means; None for a new one.
+
+    Args:
+        env: the process.
+        last: ``-c`` was given.
+        id_: what ``--conversation`` was given.
+        may_be_new: ``-c`` begins a conversation where there is none.
 
     Raises:
         UsageError: there is none, or both are given.
@@ -95,7 +103,7 @@ def chosen_conversation(env: Environment, *, last: bool, id_: str | None) -> str
         raise UsageError("-c and --conversation exclude each other.")
     with Records(env.data) as records:
         found = records.find(id_) if id_ is not None else records.newest_conversation()
-    if found is None:
+    if found is None and not may_be_new:
         raise UsageError("There is no conversation yet.", "Leave out -c to begin one.")
     return found
 

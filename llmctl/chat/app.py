@@ -1,0 +1,425 @@
+"""The loop of a chat: prompt, reply, prompt.
+
+One process, one terminal, one conversation at a time. Between replies prompt_toolkit owns
+the terminal; while a reply is there, `terminal.screen` writes and `reply.LiveReply` reads
+keys. The terminal stays raw throughout, so that no key is ever echoed into the text.
+"""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import anyio
+import anyio.to_thread
+from anyio.abc import TaskGroup
+
+from cancelable_core import signal_hub
+from llmctl.backends.choose import fetch
+from llmctl.chat.commands import Commands
+from llmctl.chat.history import History
+from llmctl.chat.keyboard import Draft
+from llmctl.chat.reply import Holding, LiveReply
+from llmctl.chat.setup import Setup
+from llmctl.chat.view import ChatView
+from llmctl.config import Config
+from llmctl.conversation import Message, Request
+from llmctl.environment import Environment
+from llmctl.errors import LlmctlError
+from llmctl.events import (
+    End,
+    Finished,
+    Guarantee,
+    Mode,
+    PauseReason,
+    Started,
+    Status,
+    Strategy,
+)
+from llmctl.journal import Header, Journal, NoJournal, Recorded
+from llmctl.output import Output
+from llmctl.profiles import Selection
+from llmctl.records import content_of, new_id
+from llmctl.resume.ladder import Ladder, rungs
+from llmctl.run import SEEDS
+from llmctl.session import BackEnd, Policy, Session
+from llmctl.talk import at
+from llmctl.targets import target_of
+from llmctl.terminal.prompt_line import Kind, PromptLine
+from llmctl.terminal.screen import Screen
+from llmctl.terminal.tty import Terminal
+from llmctl.turn import Turn
+from llmctl.unfinished import chunks_to_go_on_from, request_to_go_on_with
+
+UNDO_S = 5.0
+"""Seconds in which a stop can be taken back."""
+
+MakeBackEnd = Callable[[Selection], BackEnd]
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """The terminal and its parts."""
+
+    terminal: Terminal
+    screen: Screen
+    output: Output
+    prompt: PromptLine
+
+
+class Chat:
+    """An interactive session.
+
+    Args:
+        setup: what the next reply is asked with.
+        history: the conversation.
+        desk: the terminal and its parts.
+        config: the settings in force.
+        env: the process.
+        make_back_end: returns what generates a selected model's replies.
+        instruction: what a model is told that is asked to go on.
+    """
+
+    def __init__(  # noqa: PLR0913  (put together in one place, `cli.chat`)
+        self,
+        setup: Setup,
+        history: History,
+        desk: Desk,
+        *,
+        config: Config,
+        env: Environment,
+        make_back_end: MakeBackEnd,
+        instruction: str,
+    ) -> None:
+        self.setup = setup
+        self.history = history
+        self.desk = desk
+        self.env = env
+        self.config = config
+        self.draft = Draft()
+        self.leaving: int | None = None
+        self.last: Finished | None = None
+        self.stopped_at: float | None = None
+        self._make_back_end = make_back_end
+        self._instruction = instruction
+        self._back_end: BackEnd | None = None
+        self._live: LiveReply | None = None
+        self._tasks: TaskGroup | None = None
+
+    # -- the loop
+
+    async def run(self) -> int:
+        """Run until the person leaves; return the exit status."""
+        commands = Commands(self)
+        with self._signals():
+            async with anyio.create_task_group() as tasks:
+                self._tasks = tasks
+                tasks.start_soon(self._warm_up)
+                if self.history.unfinished is not None:
+                    await self.open_paused()
+                while self.leaving is None:
+                    await self._turn(commands)
+                tasks.cancel_scope.cancel()
+        await self._close_back_end()
+        return self.leaving or 0
+
+    async def _turn(self, commands: Commands) -> None:
+        """Take one input, from the queue or from the prompt, and do what it says."""
+        text = self.draft.take_queued() or await self._ask()
+        if text is None or not text.strip():
+            return
+        if text.startswith("//"):
+            await self.send(text[1:])
+        elif text.startswith("/"):
+            await commands.run(text)
+        else:
+            await self.send(text)
+
+    async def _ask(self) -> str | None:
+        default, self.draft.text = self.draft.text, ""
+        answer = await self.desk.prompt.ask(default)
+        match answer.kind:
+            case Kind.EXIT:
+                self.leaving = 0
+            case Kind.INTERRUPT_EXIT:
+                self.leaving = 130
+            case Kind.CANCELLED:
+                self.draft.text = answer.text
+            case _:
+                return answer.text
+        return None
+
+    # -- replies
+
+    async def send(self, prompt: str) -> None:
+        """Ask for a reply and show it."""
+        if self.history.unfinished is not None:
+            await _in_thread(self.history.keep)
+        try:
+            header = self._header(prompt, self.back_end)
+            journal = await _in_thread(self.history.begin, header, self._on_broken_journal)
+        except LlmctlError as error:
+            self.draft.text = prompt
+            self.complain(error)
+            return
+        turn = Turn(header.markers, mode=self._holding.mode)
+        ladder = self._ladder(header.request)
+        await self._play(header, turn, journal, ladder)
+        if self.last is not None and not self.last.position.chars:
+            await self._take_back(prompt)
+
+    async def open_paused(self) -> None:
+        """Show the unfinished reply, paused; Space goes on with it."""
+        await self._go_on(paused=True)
+
+    async def resume(self, require: Guarantee | None = None) -> None:
+        """Go on with the unfinished reply."""
+        await self._go_on(paused=False, require=require)
+
+    async def _go_on(self, *, paused: bool, require: Guarantee | None = None) -> None:
+        try:
+            journal, recorded = await _in_thread(self.history.take, self._on_broken_journal)
+        except LlmctlError as error:
+            self.complain(error)
+            return
+        turn = Turn(recorded.header.markers, mode=self._holding.mode, mark=recorded.mark)
+        for chunk in chunks_to_go_on_from(recorded):
+            turn.receive(chunk)
+        if paused:
+            turn.pause(PauseReason.KEY, Mode.CUT)
+            self._show_what_was_said(recorded)
+        ladder = self._ladder(request_to_go_on_with(recorded, turn.received.tokens, None))
+        ladder.require = require or self.config.require
+        ladder.conditions, ladder.saved = recorded.conditions, recorded.saved
+        ladder.guarantee = recorded.guarantee
+        await self._play(recorded.header, turn, journal, ladder, recorded)
+
+    async def _play(
+        self,
+        header: Header,
+        turn: Turn,
+        journal: Journal,
+        ladder: Ladder,
+        recorded: Recorded | None = None,
+    ) -> None:
+        live: LiveReply
+        view = ChatView(
+            self.desk.screen,
+            self.desk.output,
+            mark=turn.mark,
+            on_delivered=journal.delivered,
+            tell=lambda event: live.tell(event),
+        )
+        session = Session(
+            turn,
+            ladder,
+            journal=journal,
+            view=view,
+            started=Started(
+                generation=header.generation,
+                conversation=header.conversation,
+                model=header.request.model,
+                backend=ladder.back_end.name,
+                api=ladder.back_end.api,
+            ),
+            policy=Policy(
+                ends_on_pause=False,
+                stored=not isinstance(journal, NoJournal),
+                continues=recorded is not None,
+                limits=self.setup.limits,
+            ),
+        )
+        live = LiveReply(
+            session,
+            self.desk.screen,
+            self.draft,
+            model=header.request.model,
+            holding=self._holding,
+            suspend=self.desk.terminal.suspend,
+        )
+        self._live = live
+        with self.desk.terminal.attach(live.press, on_gone=self._terminal_gone):
+            self.last = await live.run()
+        self._live = None
+        before = content_of(recorded)[0] if recorded is not None else ""
+        await _in_thread(
+            self.history.settle, journal, header, before + view.text, self.last.end
+        )
+        self._after(live)
+
+    def _after(self, live: LiveReply) -> None:
+        """Say how the reply ended, and what follows from it for the chat."""
+        assert self.last is not None  # noqa: S101  (just set)
+        self.desk.screen.finish()
+        for line in ending(self.last, live):
+            self.desk.screen.line(line)
+        self.stopped_at = time.monotonic() if self.last.end is End.SIGINT else None
+        if live.left:
+            self.leaving = self.last.end.exit_code
+        elif self.last.end in {End.SIGTERM, End.SIGHUP}:
+            self.leaving = self.last.end.exit_code
+
+    async def _take_back(self, prompt: str) -> None:
+        """A prompt whose reply was stopped before its first character goes back."""
+        if self.history.unfinished is not None:
+            await _in_thread(self.history.drop)
+        if self.last is not None and self.last.end.status is not Status.COMPLETE:
+            self.draft.text = prompt
+
+    # -- what the next reply is asked with
+
+    def take_over(self, back_end: BackEnd) -> None:
+        """Use a back end that was made already."""
+        self._back_end = back_end
+
+    @property
+    def back_end(self) -> BackEnd:
+        """What generates replies now."""
+        if self._back_end is None:
+            self._back_end = self._make_back_end(self.setup.selection)
+        return self._back_end
+
+    async def use(self, selection: Selection) -> None:
+        """Talk to another model from now on."""
+        await fetch(selection, self.env)
+        back_end = self._make_back_end(selection)
+        await self._close_back_end()
+        self._back_end, self.setup.selection = back_end, selection
+        assert self._tasks is not None  # noqa: S101  (the chat runs)
+        self._tasks.start_soon(self._warm_up)
+
+    @property
+    def _holding(self) -> Holding:
+        require, supports = self.config.require, self.back_end.supports
+        ways = [g for way, g in supports.items() if way is not Strategy.INSTRUCT]
+        return Holding(
+            on_pause=self.config.on_pause,
+            billed=self.setup.selection.billed,
+            can_go_on=any(guarantee.at_least(require) for guarantee in ways),
+            engine_stands_still=not self.setup.selection.profile,
+        )
+
+    def _header(self, prompt: str, back_end: BackEnd) -> Header:
+        setup = self.setup
+        messages = [stored.as_message() for stored in self.history.messages]
+        if setup.system is not None and not messages:
+            messages.append(Message("system", setup.system))
+        messages.append(Message("user", prompt))
+        request = Request(setup.selection.model, tuple(messages), setup.options)
+        if request.options.seed is None and back_end.accepts_seed:
+            request = request.with_options(seed=secrets.randbelow(SEEDS))
+        return Header(
+            generation=new_id("g"),
+            conversation=self.history.id,
+            created=time.time(),
+            request=request,
+            history=len(self.history.messages),
+            target=target_of(setup.selection, self.config),
+            markers=setup.markers,
+            command="chat",
+        )
+
+    def _ladder(self, request: Request) -> Ladder:
+        return Ladder(self.back_end, request, rungs(self._instruction), self.config.require)
+
+    async def _warm_up(self) -> None:
+        """Load the engine or the client while the person types."""
+        try:
+            await self.back_end.ready()
+        except LlmctlError:
+            return  # said when a reply is asked for, which tries again
+
+    async def _close_back_end(self) -> None:
+        if self._back_end is not None:
+            with anyio.CancelScope(shield=True):
+                await self._back_end.aclose()
+            self._back_end = None
+
+    # -- talk
+
+    def say(self, text: str) -> None:
+        """Show lines of talk."""
+        for line in text.splitlines():
+            self.desk.screen.line(line)
+
+    def complain(self, error: LlmctlError) -> None:
+        """Show an error: its sentence and its hint."""
+        self.say(f"llmctl: {error.message}")
+        if error.hint:
+            self.say(f"hint: {error.hint}")
+
+    def _show_what_was_said(self, recorded: Recorded) -> None:
+        question = recorded.header.request.messages[-1].content
+        self.say(f"> {question}")
+        self.desk.screen.append(content_of(recorded)[0])
+
+    def _on_broken_journal(self, error: OSError) -> None:
+        self.say(f"llmctl: the reply is no longer being saved: {error.strerror}.")
+
+    # -- signals
+
+    def _signals(self) -> object:
+        wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        loop_call = self.desk.terminal.call_soon
+        return signal_hub.subscribe(
+            wanted, lambda number: loop_call(self._on_signal, number), keep_ignored=True
+        )
+
+    def _on_signal(self, number: int) -> None:
+        live = self._live
+        if number == signal.SIGINT:
+            if live is not None:
+                live.interrupt()
+            else:
+                self.desk.prompt.interrupt()
+            return
+        self._end(End.SIGTERM if number == signal.SIGTERM else End.SIGHUP)
+
+    def _terminal_gone(self) -> None:
+        self._end(End.SIGHUP)
+
+    def _end(self, end: End) -> None:
+        self.leaving = end.exit_code
+        if self._live is not None:
+            self._live.session.stop(end)
+        else:
+            self.desk.prompt.cancel()
+
+
+def ending(finished: Finished, live: LiveReply) -> list[str]:
+    """Return the lines that say how a reply ended."""
+    facts = [at(finished.position), f"{finished.timing.duration_s - finished.timing.paused_s:.1f}s"]
+    if finished.timing.tokens_per_s is not None:
+        facts.append(f"{finished.timing.tokens_per_s:.0f} tok/s")
+    facts.append(_outcome(finished))
+    if live.resumed is not None:
+        facts.append(f"resumed: {live.resumed.strategy}, {live.resumed.guarantee}")
+    lines = ["· " + " · ".join(facts)]
+    if finished.problem is not None:
+        lines.append(f"llmctl: {finished.problem.message}")
+        if finished.problem.hint is not None:
+            lines.append(f"hint: {finished.problem.hint}")
+    if live.left:
+        lines.append(f"Go on with 'llmctl chat -c' or 'llmctl resume {finished.generation}'.")
+    elif finished.resumable:
+        lines.append("/resume goes on, /drop forgets it; a new message keeps it as it is")
+    return lines
+
+
+def _outcome(finished: Finished) -> str:
+    match finished.end:
+        case End.SIGINT:
+            return "stopped"
+        case End.COMPLETE:
+            return finished.finish_reason or "end"
+        case end:
+            return f"{end.status} ({end.cause})"
+
+
+async def _in_thread(function: Callable[..., object], *args: object) -> object:
+    return await anyio.to_thread.run_sync(function, *args)
+
+

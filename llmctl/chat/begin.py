@@ -1,0 +1,123 @@
+"""Put a chat together on this process's terminal, run it, and give the terminal back."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import anyio
+
+from llmctl._version import __version__
+from llmctl.backends.choose import back_end_for, fetch
+from llmctl.chat.app import Chat, Desk
+from llmctl.chat.commands import commands
+from llmctl.chat.history import Forgotten, History, Remembered
+from llmctl.chat.setup import Setup
+from llmctl.config import Config
+from llmctl.environment import Environment
+from llmctl.errors import UsageError
+from llmctl.foreground import KeyFor
+from llmctl.output import Output
+from llmctl.profiles import Selection
+from llmctl.records import Records
+from llmctl.session import GIVE_UP_FLUSH_S, BackEnd
+from llmctl.templates import load_template
+from llmctl.terminal.prompt_line import PromptLine
+from llmctl.terminal.screen import PlainScreen, Screen
+from llmctl.terminal.tty import Terminal
+
+
+def begin(
+    setup: Setup,
+    config: Config,
+    env: Environment,
+    *,
+    key_for: KeyFor,
+    draft: str,
+    conversation: str | None,
+    stored: bool,
+) -> int:
+    """Run a chat and return the exit status.
+
+    Args:
+        setup: what the first reply is asked with.
+        config: the settings in force.
+        env: the process.
+        key_for: finds a server's key.
+        draft: what the input begins with.
+        conversation: the conversation to open; None begins one.
+        stored: remember the conversation.
+
+    Raises:
+        UsageError: this is no terminal.
+        LlmctlError: the model can't be used.
+    """
+    if not (env.is_a_tty(env.stdin) and env.is_a_tty(env.stdout)):
+        raise UsageError("chat needs a terminal.", "'llmctl run' is for pipes and scripts.")
+
+    def make_back_end(selection: Selection) -> BackEnd:
+        return back_end_for(
+            selection,
+            env=env,
+            connect_timeout=config.connect_timeout,
+            key_for=key_for,
+            stored=stored,
+        )
+
+    anyio.run(fetch, setup.selection, env)
+    back_end = make_back_end(setup.selection)
+    with ExitStack() as stack:
+        records = stack.enter_context(Records(env.data)) if stored else None
+        history = Remembered(records, conversation) if records is not None else Forgotten()
+        output = Output(env.stdout)
+        stack.callback(output.close)
+        stack.callback(output.drain, GIVE_UP_FLUSH_S)
+        desk = _desk(config, env, output, history, stored=stored)
+        chat = Chat(
+            setup,
+            history,
+            desk,
+            config=config,
+            env=env,
+            make_back_end=make_back_end,
+            instruction=load_template("continuation", env).body,
+        )
+        chat.draft.text = draft
+        chat.take_over(back_end)
+        chat.say(_greeting(setup.selection, config, env))
+        with desk.terminal:
+            return anyio.run(chat.run)
+
+
+def _desk(
+    config: Config, env: Environment, output: Output, history: History, *, stored: bool
+) -> Desk:
+    terminal = Terminal(env.stdin, env.stdout)
+    plain = config.plain or env.variables.get("TERM") == "dumb"
+    screen = PlainScreen(output, terminal) if plain else Screen(output, terminal)
+    prompt = PromptLine(
+        history=env.data / "history" if stored else None,
+        commands=list(commands()),
+        last_message=lambda: _last_question(history),
+        on_suspend=terminal.suspend,
+        plain=plain,
+    )
+    return Desk(terminal, screen, output, prompt)
+
+
+def _last_question(history: History) -> str:
+    if history.unfinished is not None:
+        return history.unfinished.recorded.header.request.messages[-1].content
+    asked = [message.content for message in history.messages if message.role == "user"]
+    return asked[-1] if asked else ""
+
+
+def _greeting(selection: Selection, config: Config, env: Environment) -> str:
+    """Name the model, whether it costs money, and the back ends whose keys are here."""
+    price = "billed" if selection.billed else "free"
+    keys = [
+        name
+        for name, profile in config.profiles.items()
+        if profile.api_key_env is not None and env.variable(profile.api_key_env) is not None
+    ]
+    found = f" · keys found for {', '.join(keys)}" if keys else ""
+    return f"llmctl {__version__} · {selection} ({price}){found} · /help"

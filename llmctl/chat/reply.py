@@ -1,0 +1,235 @@
+"""One reply in a chat: its session, what keys do to it, its status row, its holds' bounds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import anyio
+
+from llmctl.chat.keyboard import Draft, Keyboard
+from llmctl.config import OnPause
+from llmctl.events import End, Event, Finished, MarkerFound, Mode, Paused, PauseReason, Resumed
+from llmctl.session import Session
+from llmctl.terminal.keys import Press
+from llmctl.terminal.status import Facts, State, footer
+from llmctl.turn import Phase
+
+PAINT_EVERY_S = 0.25
+HOLD_LIMIT_CHARS = 1024 * 1024
+"""Text waiting in a hold above which `auto` ends the generation."""
+
+BILLED_HOLD_S = 60.0
+"""Seconds of a hold after which `auto` ends a generation that costs money."""
+
+
+class Surface(Protocol):
+    """The part of the screen that is not the reply's text."""
+
+    def footer(self, rows: Sequence[str]) -> None:
+        """Show rows below the text."""
+
+    def line(self, text: str) -> None:
+        """Show a line of talk."""
+
+    @property
+    def columns(self) -> int:
+        """How wide the terminal is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holding:
+    """How pauses are held here.
+
+    Attributes:
+        on_pause: what the person chose.
+        billed: the generation costs money while it is held.
+        can_go_on: the back end can go on with a cut reply as exactly as is required.
+        engine_stands_still: a hold stops the generation itself, so that nothing is spent.
+    """
+
+    on_pause: OnPause
+    billed: bool
+    can_go_on: bool
+    engine_stands_still: bool
+
+    @property
+    def mode(self) -> Mode:
+        """What a key press does to the generation."""
+        return Mode.CUT if self.on_pause is OnPause.CUT else Mode.HOLD
+
+    @property
+    def suspended_mode(self) -> Mode:
+        """What Ctrl-Z does: a stopped process can hold no connection."""
+        return Mode.HOLD if self.engine_stands_still else Mode.CUT
+
+    def is_over(self, held_s: float, waiting: int) -> bool:
+        """Say whether a hold has become too dear: too much text, or paid for too long."""
+        if self.on_pause is not OnPause.AUTO or self.engine_stands_still or not self.can_go_on:
+            return False
+        return waiting > HOLD_LIMIT_CHARS or (self.billed and held_s > BILLED_HOLD_S)
+
+
+class LiveReply:
+    """A reply while it is on the screen.
+
+    Args:
+        session: what runs it.
+        surface: where the status row and hints go.
+        draft: what the person types meanwhile.
+        model: the model's name, for the status row.
+        holding: how pauses are held here.
+        suspend: stops the program; returns when it is continued.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        surface: Surface,
+        draft: Draft,
+        *,
+        model: str,
+        holding: Holding,
+        suspend: Callable[[], None],
+    ) -> None:
+        self.session = session
+        self.left = False
+        self._surface = surface
+        self._draft = draft
+        self._model = model
+        self._holding = holding
+        self._suspend = suspend
+        self._keyboard = Keyboard(self, draft, time.monotonic)
+        self._paused_at = 0.0
+        self._by_marker = False
+        self._resumed: Resumed | None = None
+
+    async def run(self) -> Finished:
+        """Run the reply to its end with the status row below it."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._keep_painting)
+            finished = await self.session.run()
+            tasks.cancel_scope.cancel()
+        self._surface.footer(())
+        return finished
+
+    def press(self, press: Press) -> None:
+        """Do what a key does."""
+        self._keyboard.press(press)
+        self.paint()
+
+    def interrupt(self) -> None:
+        """SIGINT: the same as Ctrl-C."""
+        self._keyboard.stop()
+
+    def tell(self, event: Event) -> None:
+        """Take an event that is not text: it changes the status row."""
+        match event:
+            case Paused():
+                self._paused_at = time.monotonic()
+                self._by_marker = event.reason is PauseReason.MARKER
+            case Resumed():
+                self._resumed = event
+            case MarkerFound():
+                pass
+            case _:
+                return
+        self.paint()
+
+    @property
+    def resumed(self) -> Resumed | None:
+        """How the reply went on last."""
+        return self._resumed
+
+    # -- what keys do (keyboard.Controls)
+
+    @property
+    def paused(self) -> bool:
+        """Whether the reply is paused."""
+        return self.session.turn.phase is Phase.PAUSED
+
+    def pause(self) -> None:
+        """Pause the reply."""
+        self.session.pause(PauseReason.KEY, self._holding.mode)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._by_marker = False
+        self.session.resume()
+
+    def stop(self) -> None:
+        """Stop it, kept and resumable."""
+        self.session.stop(End.SIGINT)
+
+    def steer(self) -> None:
+        """End it where it stands, kept; the queued text is the next turn."""
+        self.session.stop(End.STEERED)
+
+    def leave(self) -> None:
+        """Leave the chat; the reply stays paused."""
+        self.left = True
+        self.session.stop(End.PAUSED_BY_KEY)
+
+    def suspend(self) -> None:
+        """Pause, and suspend the program."""
+        self.session.pause(PauseReason.KEY, self._holding.suspended_mode)
+        if self._holding.suspended_mode is Mode.CUT:
+            self.session.cut()
+        self._suspend()
+        self.paint()
+
+    def hint(self, text: str) -> None:
+        """Show a line to the person."""
+        self._surface.line(text)
+
+    # -- the status row
+
+    def paint(self) -> None:
+        """Show the status row as it is now."""
+        self._surface.footer(footer(self._facts(), self._surface.columns))
+
+    async def _keep_painting(self) -> None:
+        while True:
+            if not self.paused:
+                self.paint()
+            elif self._holding.is_over(
+                time.monotonic() - self._paused_at, self.session.turn.waiting
+            ):
+                self._cut()
+            elif self.session.turn.received.finished:
+                self.paint()
+            await anyio.sleep(PAINT_EVERY_S)
+
+    def _cut(self) -> None:
+        if self.session.turn.mode is Mode.HOLD and not self.session.turn.received.finished:
+            self.session.cut()
+            self.paint()
+
+    def _facts(self) -> Facts:
+        turn = self.session.turn
+        timing = self.session.timing()
+        return Facts(
+            state=self._state(),
+            model=self._model,
+            position=turn.position,
+            waiting_tokens=turn.waiting_tokens,
+            waiting_chars=turn.waiting,
+            tokens_per_s=timing.tokens_per_s,
+            seconds=timing.duration_s - timing.paused_s,
+            draft=self._draft.text,
+            queued=len(self._draft.queued),
+        )
+
+    def _state(self) -> State:
+        turn = self.session.turn
+        if not self.paused:
+            return State.STREAMING if turn.mark.chars else State.WAITING
+        if turn.asked:
+            return State.ASKED
+        if self._by_marker:
+            return State.PAUSED_BY_MARKER
+        if turn.received.finished:
+            return State.PAUSED_COMPLETE
+        return State.PAUSED_CUT if turn.mode is Mode.CUT else State.PAUSED_HELD

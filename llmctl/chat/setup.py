@@ -1,0 +1,30 @@
+"""What a chat is begun with, and what may change while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from llmctl.clocks import Limits
+from llmctl.conversation import Options
+from llmctl.events import Action
+from llmctl.profiles import Selection
+
+
+@dataclass(slots=True)
+class Setup:
+    """The choices behind the next reply; slash commands change them.
+
+    Attributes:
+        selection: the model.
+        options: the generation options.
+        system: the system message of a new conversation.
+        markers: texts of the model that act.
+        limits: how long things may take.
+    """
+
+    selection: Selection
+    options: Options = field(default_factory=Options)
+    system: str | None = None
+    markers: Mapping[str, Action] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
