@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from ._operation import Cancelable
@@ -171,13 +172,18 @@ def _generator(function: Any, make: Callable[[str], Cancelable], parameter: str 
 
     async def call(*args: Any, **kwargs: Any) -> Any:
         if kwargs.get(parameter or "") is not None:
-            async for item in function(*args, **kwargs):
-                yield item
+            async with aclosing(function(*args, **kwargs)) as items:
+                async for item in items:
+                    yield item
             return
         cancel = make(function.__name__)
         args, kwargs = _inject(args, kwargs, place, parameter, cancel)
-        async for item in pull_by_pull(function(*args, **kwargs), Limits(cancel)):
-            yield item
+        async with (
+            aclosing(function(*args, **kwargs)) as source,
+            aclosing(pull_by_pull(source, Limits(cancel))) as items,
+        ):
+            async for item in items:
+                yield item
 
     return call
 

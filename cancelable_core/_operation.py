@@ -531,9 +531,8 @@ class Cancelable(CancelationToken):
         Raises:
             CancelationError: If its own cancelation stopped the body, in mode ``"raise"``.
         """
-        if self._streams is not None:
-            exc = await self._close_streams(exc)
-        caught, raised = self._leave_scope(exc)
+        failed = None if self._streams is None else await self._close_streams()
+        caught, raised = self._leave_scope(exc or failed)
         status = self._conclude(raised, caught=caught)
         await self._end(status)
         if self._hooks is not None:
@@ -677,14 +676,15 @@ class Cancelable(CancelationToken):
             operation = operation._enclosing
         return Cause(reason=CancelationReason.EXTERNAL, message="cancelled from outside")
 
-    async def _close_streams(self, exc: BaseException | None) -> BaseException | None:
+    async def _close_streams(self) -> Exception | None:
+        """Close them all, and say what went wrong first."""
+        failed: Exception | None = None
         for stream in list(self._streams or ())[::-1]:
             try:
                 await stream.aclose()
             except Exception as error:  # noqa: BLE001  (raised from the block below)
-                if exc is None:
-                    exc = error
-        return exc
+                failed = failed or error
+        return failed
 
     # -- the token's side --------------------------------------------------------------
 

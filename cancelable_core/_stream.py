@@ -13,6 +13,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections import deque
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import anyio
@@ -149,11 +150,12 @@ class CancelableStream(Generic[T]):
     async def _alone(self, limits: Limits) -> AsyncGenerator[T, None]:
         """Without a block around the loop: limits hold while pulling, not in the loop's body."""
         keep = None if self._items is None else self._items.append
-        async for item in pull_by_pull(self._source, limits):
-            self._position += 1
-            if keep is not None:
-                keep(item)
-            yield item
+        async with aclosing(pull_by_pull(self._source, limits)) as items:
+            async for item in items:
+                self._position += 1
+                if keep is not None:
+                    keep(item)
+                yield item
         if not limits.struck:
             await self._complete()
 

@@ -14,6 +14,7 @@ import anyio
 import anyio.to_thread
 
 from ._background import Background
+from ._errors import CancelationError
 from ._operation import current_operation
 from ._token import CancelationToken
 from ._types import CancelationReason
@@ -70,11 +71,16 @@ async def run_in_thread(
     told = CancelationToken(*upstream, name="thread")
     async with Background() as background:
         background.start_soon(_tell_when_cancelled, told)
-        return await anyio.to_thread.run_sync(
-            partial(_run, told, function, *args),
-            abandon_on_cancel=abandon_on_cancel,
-            limiter=limiter,
-        )
+        call = partial(_run, told, function, *args)
+        try:
+            return await anyio.to_thread.run_sync(
+                call, abandon_on_cancel=abandon_on_cancel, limiter=limiter
+            )
+        except CancelationError as error:
+            if error.reason is CancelationReason.EXTERNAL and error.cause is told.cause:
+                # The event loop's own exception is due instead, and raised here.
+                await anyio.lowlevel.checkpoint()
+            raise
 
 
 def _run(told: CancelationToken, function: Callable[[*Args], R], *args: *Args) -> R:

@@ -8,15 +8,18 @@ A loop that waits without a timer really waits, so worker threads can still wake
 from __future__ import annotations
 
 import asyncio
+import math
 import selectors
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, TypeVarTuple
 
 import anyio
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from contextvars import Context
 
 T = TypeVar("T")
+Args = TypeVarTuple("Args")
 Backend = Literal["asyncio", "trio"]
 
 
@@ -38,8 +41,21 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return self._virtual_now
 
     def advance(self, seconds: float) -> None:
-        """Move the clock."""
-        self._virtual_now += seconds
+        """Move the clock, by the smallest step there is at least."""
+        now = self._virtual_now
+        self._virtual_now = max(now + seconds, math.nextafter(now, math.inf))
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[*Args], object],
+        *args: *Args,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Schedule a call; one at infinity keeps nobody waiting and moves no clock."""
+        if math.isinf(when):
+            return asyncio.TimerHandle(when, callback, args, self, context)
+        return super().call_at(when, callback, *args, context=context)
 
 
 class _JumpingSelector(selectors.DefaultSelector):
