@@ -11,7 +11,7 @@ import fcntl
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from llmctl.journal import (
     live_pid,
     read,
 )
-from llmctl.store import Reply, Store, StoredMessage, title_of
+from llmctl.store import Found, Reply, Store, StoredMessage, title_of
 from llmctl.turn import Turn
 
 
@@ -147,6 +147,28 @@ class Records:
         """Forget an unfinished reply and the question it answers."""
         self.take(generation, lambda _error: None)[0].discard()
 
+    def fork(self, conversation: str, generation: str | None = None) -> str:
+        """Begin a new conversation with what was said in another; return its id.
+
+        Args:
+            conversation: the other one.
+            generation: its last reply in the new one; None means the last there is.
+        """
+        here = self.conversation(conversation)
+        messages = list(here.messages)
+        if here.unfinished is not None and generation in {None, here.unfinished.generation}:
+            messages += _said(here.unfinished.recorded)
+        elif generation is not None:
+            place = next(n for n, m in enumerate(messages) if m.generation == generation)
+            messages = messages[: place + 1]
+        branch = new_id("c")
+        self._store.copy(messages, branch, self._now())
+        return branch
+
+    def search(self, words: Sequence[str]) -> list[Found]:
+        """Return the messages that contain all ``words``, unfinished replies first."""
+        return [*self._search_in_flight(words), *self._store.search(words)]
+
     def rewind(self, conversation: str) -> str | None:
         """Go back before the last question and return it; what follows becomes a branch."""
         messages = self._store.messages(conversation)
@@ -204,7 +226,7 @@ class Records:
             }
         for reply in reversed(self.in_flight()):
             self._merge(rows, reply)
-        return sorted(rows.values(), key=lambda row: str(row["updated"]), reverse=True)
+        return sorted(rows.values(), key=lambda row: float(str(row["updated"])), reverse=True)
 
     def find(self, prefix: str) -> str:
         """Return the conversation that an id, or a unique prefix of one, stands for.
@@ -235,6 +257,19 @@ class Records:
         return str(rows[0]["id"]) if rows else None
 
     # -- inside
+
+    def _search_in_flight(self, words: Sequence[str]) -> Iterator[Found]:
+        for reply in self.in_flight():
+            header = reply.recorded.header
+            for message in _said(reply.recorded):
+                if all(word.casefold() in message.content.casefold() for word in words):
+                    yield Found(
+                        conversation=header.conversation,
+                        title=title_of(header.request.messages),
+                        role=message.role,
+                        created=message.created,
+                        excerpt=_around(message.content, words[0]),
+                    )
 
     def _path(self, generation: str) -> Path:
         return self._folder / f"{generation}.jsonl"
@@ -312,6 +347,20 @@ class Records:
         row["messages"] = int(str(row["messages"])) + new
         row["updated"] = reply.recorded.updated
         row["unfinished"] = reply.generation
+
+
+def _said(recorded: Recorded) -> list[StoredMessage]:
+    """Return the messages of a reply in flight as if it had ended."""
+    header = recorded.header
+    new = header.request.messages[header.history :]
+    said = [StoredMessage(None, m.role, m.content, header.created, None, None) for m in new]
+    answer = content_of(recorded)[0]
+    return [*said, StoredMessage(None, "assistant", answer, recorded.updated, None, None)]
+
+
+def _around(text: str, word: str, room: int = 60) -> str:
+    at = max(0, text.casefold().find(word.casefold()) - room)
+    return " ".join(text[at : at + 2 * room].split())
 
 
 def turn_of(recorded: Recorded, turn: Turn | None = None) -> Turn:

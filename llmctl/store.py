@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,37 +26,57 @@ from llmctl.errors import LlmctlError
 VERSION = 1
 BUSY_TIMEOUT_S = 10.0
 
-_SCHEMA = """
-CREATE TABLE conversation (
-    id TEXT PRIMARY KEY,
-    created REAL NOT NULL,
-    updated REAL NOT NULL,
-    title TEXT NOT NULL,
-    head INTEGER REFERENCES message (id)
-) STRICT;
-CREATE TABLE message (
-    id INTEGER PRIMARY KEY,
-    conversation TEXT NOT NULL REFERENCES conversation (id) ON DELETE CASCADE,
-    parent INTEGER REFERENCES message (id),
-    role TEXT NOT NULL,
-    content TEXT NOT NULL,
-    created REAL NOT NULL,
-    generation TEXT REFERENCES generation (id)
-) STRICT;
-CREATE INDEX message_conversation ON message (conversation);
-CREATE TABLE generation (
-    id TEXT PRIMARY KEY,
-    conversation TEXT NOT NULL REFERENCES conversation (id) ON DELETE CASCADE,
-    model TEXT NOT NULL,
-    status TEXT NOT NULL,
-    cause TEXT NOT NULL,
-    guarantee TEXT,
-    chars INTEGER NOT NULL,
-    tokens INTEGER,
-    reasoning TEXT NOT NULL,
-    details TEXT NOT NULL
-) STRICT;
-"""
+_SCHEMA = (
+    """
+    CREATE TABLE conversation (
+        id TEXT PRIMARY KEY,
+        created REAL NOT NULL,
+        updated REAL NOT NULL,
+        title TEXT NOT NULL,
+        head INTEGER REFERENCES message (id)
+    ) STRICT
+    """,
+    """
+    CREATE TABLE message (
+        id INTEGER PRIMARY KEY,
+        conversation TEXT NOT NULL REFERENCES conversation (id) ON DELETE CASCADE,
+        parent INTEGER REFERENCES message (id),
+        role TEXT NOT NULL,
+        content TEXT NOT NULL,
+        created REAL NOT NULL,
+        generation TEXT REFERENCES generation (id) ON DELETE SET NULL
+    ) STRICT
+    """,
+    """
+    CREATE INDEX message_conversation ON message (conversation)
+    """,
+    """
+    CREATE TABLE generation (
+        id TEXT PRIMARY KEY,
+        conversation TEXT NOT NULL REFERENCES conversation (id) ON DELETE CASCADE,
+        model TEXT NOT NULL,
+        status TEXT NOT NULL,
+        cause TEXT NOT NULL,
+        guarantee TEXT,
+        chars INTEGER NOT NULL,
+        tokens INTEGER,
+        reasoning TEXT NOT NULL,
+        details TEXT NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE VIRTUAL TABLE message_text USING fts5 (content, content = 'message', content_rowid = 'id')
+    """,
+    """
+    CREATE TRIGGER message_added AFTER INSERT ON message BEGIN
+        INSERT INTO message_text (rowid, content) VALUES (new.id, new.content); END;
+    """,
+    """
+    CREATE TRIGGER message_deleted AFTER DELETE ON message BEGIN
+        INSERT INTO message_text (message_text, rowid, content)
+        VALUES ('delete', old.id, old.content); END;
+    """,
+)
 
 
 class StoreUnusable(LlmctlError):
@@ -116,6 +136,17 @@ class StoredMessage:
     def as_message(self) -> Message:
         """Return what a model is sent of it."""
         return Message(self.role, self.content)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One message that a search found; ``excerpt`` is the text around the words."""
+
+    conversation: str
+    title: str
+    role: str
+    created: float
+    excerpt: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +255,48 @@ class Store:
         row = self._one("SELECT conversation FROM generation WHERE id = ?", generation)
         return None if row is None else str(row["conversation"])
 
+    def search(self, words: Sequence[str]) -> list[Found]:
+        """Return the messages that contain all ``words``, the best first."""
+        query = " ".join('"' + word.replace('"', '""') + '"' for word in words)
+        rows = self._db.execute(
+            """
+            SELECT m.conversation, c.title, m.role, m.created,
+                   snippet(message_text, 0, '', '', '…', 16) AS excerpt
+            FROM message_text JOIN message AS m ON m.id = message_text.rowid
+            JOIN conversation AS c ON c.id = m.conversation
+            WHERE message_text MATCH ? ORDER BY rank
+            """,
+            (query,),
+        )
+        return [Found(**dict(row)) for row in rows]
+
+    def copy(self, messages: Sequence[StoredMessage], conversation: str, now: float) -> None:
+        """Begin a conversation with the words of others; ``now`` is in seconds."""
+        title = title_of(tuple(message.as_message() for message in messages))
+        with self._transaction():
+            self._db.execute(
+                "INSERT INTO conversation VALUES (?, ?, ?, ?, NULL)",
+                (conversation, now, now, title),
+            )
+            parent = None
+            for message in messages:
+                cursor = self._db.execute(
+                    "INSERT INTO message (conversation, parent, role, content, created, generation)"
+                    " VALUES (?, ?, ?, ?, ?, ?)",
+                    (
+                        conversation,
+                        parent,
+                        message.role,
+                        message.content,
+                        message.created,
+                        message.generation,
+                    ),
+                )
+                parent = cursor.lastrowid
+            self._db.execute(
+                "UPDATE conversation SET head = ? WHERE id = ?", (parent, conversation)
+            )
+
     def move_head(self, conversation: str, message: int | None) -> None:
         """Make ``message`` the last of a conversation; what was behind it becomes a branch."""
         with self._transaction():
@@ -236,10 +309,11 @@ class Store:
         with self._transaction():
             self._db.execute("UPDATE conversation SET head = NULL WHERE id = ?", (conversation,))
             self._db.execute(
-                "UPDATE message SET parent = NULL, generation = NULL WHERE conversation = ?",
-                (conversation,),
+                "UPDATE message SET parent = NULL WHERE conversation = ?", (conversation,)
             )
             found = self._db.execute("DELETE FROM conversation WHERE id = ?", (conversation,))
+            # Deleted words would stay in the index's old segments until they are merged.
+            self._db.execute("INSERT INTO message_text (message_text) VALUES ('optimize')")
         return found.rowcount > 0
 
     # -- inside
@@ -258,7 +332,7 @@ class Store:
                     f"The store {self.path} was written by a newer llmctl.", "Upgrade llmctl."
                 )
             if version == 0:
-                for statement in _SCHEMA.split(";\n"):
+                for statement in _SCHEMA:
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version = {VERSION}")
 
@@ -331,4 +405,6 @@ def _message(row: sqlite3.Row) -> StoredMessage:
     if row["generation"] is not None:
         names = ("model", "status", "cause", "guarantee", "chars", "tokens", "reasoning")
         reply = {name: row[name] for name in names} | json.loads(row["details"])
-    return StoredMessage(row["id"], row["role"], row["content"], row["created"], row["generation"], reply)
+    return StoredMessage(
+        row["id"], row["role"], row["content"], row["created"], row["generation"], reply
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -54,6 +55,41 @@ def export(
 ) -> None:
     """Write a conversation to stdout as Markdown, JSON or JSON lines."""
     _export(here(context).env, id_, form)
+
+
+@app.command()
+def search(
+    context: typer.Context,
+    words: Annotated[list[str], typer.Argument(metavar="WORD…", help="All must occur.")],
+    *,
+    as_json: AsJson = False,
+) -> int:
+    """Find messages by their words; exit 1 if there are none."""
+    from llmctl.records import Records  # noqa: PLC0415  (start-up)
+
+    env = here(context).env
+    with Records(env.data) as records:
+        found = records.search(words)
+    if as_json:
+        env.say(json.dumps([asdict(one) for one in found], indent=2, ensure_ascii=False))
+    else:
+        for one in found:
+            excerpt = " ".join(one.excerpt.split())
+            _say(env, f"{one.conversation}  {_when(one.created)}  {one.role}: {excerpt}")
+    return 0 if found else 1
+
+
+@app.command()
+def fork(context: typer.Context, id_: Id) -> None:
+    """Begin a new conversation with what was said in another; print its id.
+
+    ID may be a reply's: the branch then ends with it.
+    """
+    from llmctl.records import Records  # noqa: PLC0415  (start-up)
+
+    env = here(context).env
+    with Records(env.data) as records:
+        env.say(records.fork(*records.find_reply(id_)))
 
 
 @app.command()
