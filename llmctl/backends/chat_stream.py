@@ -61,8 +61,7 @@ class ChatStream:
         self._seams = seams
         self._decoder = SseDecoder()
         self._content_type = response.headers.get("content-type", "").lower()
-        streams = "json" not in self._content_type
-        self._reads = response.aiter_bytes() if streams else _as_one_event(response)
+        self._reads = _reads(response, whole="json" in self._content_type)
         self._ready: deque[Chunk] = deque()
         self._error: Exception | None = None
         self._over = False
@@ -134,13 +133,16 @@ class ChatStream:
 
     async def _next_bytes(self) -> bytes | None:
         """Return the next bytes; None when there are no more, or none worth waiting for."""
-        limit_s = _EPILOGUE_S if self._reader.ended else float("inf")
-        with anyio.move_on_after(limit_s):
-            try:
-                return await anext(self._reads, None)
-            except self._client.broken_stream as error:
-                if not self._reader.ended:
-                    raise self._explain.error(error) from self._explain.cause(error)
+        try:
+            if not self._reader.ended:
+                return await anext(self._reads)
+            with anyio.move_on_after(_EPILOGUE_S):
+                return await anext(self._reads)
+        except StopAsyncIteration:
+            return None
+        except self._client.broken_stream as error:
+            if not self._reader.ended:
+                raise self._explain.error(error) from self._explain.cause(error)
         return None
 
     def _take(self, data: bytes) -> None:
@@ -188,7 +190,15 @@ class ChatStream:
                 return  # the reply is whole; only the connection is not kept
 
 
+def _reads(response: httpx2.Response, *, whole: bool) -> AsyncGenerator[bytes]:
+    """Return the body as it comes; a whole JSON answer as the only event of a stream."""
+    if whole:
+        return _as_one_event(response)
+    packed = "content-encoding" in response.headers
+    return response.aiter_bytes() if packed else response.aiter_raw()  # a layer less
+
+
 async def _as_one_event(response: httpx2.Response) -> AsyncGenerator[bytes]:
-    """Yield a whole JSON answer as the only event of a stream (JSON has no need of newlines)."""
+    """Yield a JSON body as one event (between its tokens a blank is as good as a newline)."""
     body = await response.aread()
     yield b"data: " + b" ".join(body.splitlines()) + b"\n\n"
