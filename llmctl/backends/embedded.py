@@ -45,7 +45,7 @@ STATE_LIMIT_BYTES = 256 * 1024 * 1024
 """A larger state is not saved; its turn starts empty."""
 
 SHORTEST_REUSE = 64
-"""Prompt tokens that must be in the slot already for its state to be worth keeping."""
+"""Tokens of another prompt that are worth reusing; the same conversation always is."""
 
 
 class Embedded:
@@ -171,10 +171,15 @@ class Embedded:
             recorded = State.from_json(again.get("start"))
             there = recorded is not None and await self._slot.restore(recorded)
             return recorded if there else None
-        same = takewhile(lambda pair: pair[0] == pair[1], zip(self._held, prompt.ids, strict=False))
-        if sum(1 for _ in same) < SHORTEST_REUSE:
-            return None
-        return await self._slot.save()
+        return await self._slot.save() if self._is_held(prompt) else None
+
+    def _is_held(self, prompt: Prompt) -> bool:
+        """Say whether the slot holds the conversation so far, or enough of the prompt."""
+        if not self._held:
+            return False
+        both = zip(self._held, prompt.ids, strict=False)
+        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], both))
+        return shared >= min(len(self._held), SHORTEST_REUSE)
 
     def _fresh(self, request: Request, prompt: Prompt, start: State | None) -> Asked:
         if self._is_parsed(request):

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 LOG_LIMIT_BYTES = 256 * 1024
 """What the engine may have said on stderr before its log starts anew."""
 
+LAST_WORD_S = 0.2
+"""Seconds to wait for the exit code of a child that hung up."""
+
 END_WAIT_S = 5.0
 """Seconds given to the kernel to take a killed engine away."""
 
@@ -97,6 +100,7 @@ class Engine:
         """Start a child that loads a GGUF file, if there is none; return at once."""
         if self.pid is not None:
             return
+        self._close_pipes()
         self._secret = secrets.token_urlsafe(32)
         self._client = None
         with _stderr(self.log) as stderr:
@@ -145,9 +149,9 @@ class Engine:
                 )
             except httpx2.RemoteProtocolError as error:
                 if last or self.pid is None:
-                    raise self.gone() from error
+                    raise await self.gone() from error
             except httpx2.TransportError as error:
-                raise self.gone() from error
+                raise await self.gone() from error
             else:
                 _check(response.status_code, response.content)
                 return response.json()
@@ -169,7 +173,7 @@ class Engine:
         except httpx2.RemoteProtocolError:
             response = await self._again(request)
         except httpx2.TransportError as error:
-            raise self.gone() from error
+            raise await self.gone() from error
         try:
             if response.status_code != 200:  # noqa: PLR2004  (HTTP's OK)
                 _check(response.status_code, await response.aread())
@@ -184,10 +188,12 @@ class Engine:
         try:
             return await self._http.send(request, stream=True)
         except httpx2.TransportError as error:
-            raise self.gone() from error
+            raise await self.gone() from error
 
-    def gone(self) -> Disconnected:
+    async def gone(self) -> Disconnected:
         """Return the error that says how the child was lost."""
+        with anyio.move_on_after(LAST_WORD_S):
+            await self._ended()
         code = None if self._process is None else self._process.poll()
         how = "does not answer" if code is None else f"ended unexpectedly ({_how(code)})"
         hint = None if self.log is None else f"Its log is {self.log}."
@@ -203,22 +209,29 @@ class Engine:
 
     async def kill(self) -> None:
         """Kill the child and wait until it is gone; held or not, computing or not."""
-        process, self._process = self._process, None
         self._client = None
-        if process is None:
+        if self._process is None:
             return
-        process.kill()
+        self._process.kill()
         with anyio.move_on_after(END_WAIT_S):
-            while process.poll() is None:  # noqa: ASYNC110  (another process's state)
-                await anyio.sleep(0.002)
-        for pipe in (process.stdin, process.stdout):
+            await self._ended()
+        self._close_pipes()
+        self._process = None
+
+    async def _ended(self) -> None:
+        while self.pid is not None:  # noqa: ASYNC110  (another process's state)
+            await anyio.sleep(0.002)
+
+    def _close_pipes(self) -> None:
+        process = self._process
+        for pipe in () if process is None else (process.stdin, process.stdout):
             if pipe is not None:
                 pipe.close()
 
     @property
     def _http(self) -> httpx2.AsyncClient:
         if self._client is None:
-            raise self.gone()
+            raise Disconnected("The embedded engine was ended.")
         return self._client
 
     def _signal(self, number: int) -> bool:

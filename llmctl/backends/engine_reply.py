@@ -82,6 +82,7 @@ class CompletionReader:
         return Chunk(
             text,
             tokens=None if text else 0,
+            ids=None if text or not self._ids_known else (),
             finish_reason="length" if event["stop_type"] == "limit" else "stop",
             context_full=is_context_full(event["stop_type"] == "limit", event, self._limit),
             usage=_usage(event["timings"]),

@@ -119,9 +119,9 @@ class EngineStream:
         try:
             data = await anext(self._bytes, None)
         except httpx2.TransportError as error:
-            raise self._engine.gone() from error
+            raise await self._engine.gone() from error
         if data is None:
-            raise self._engine.gone()
+            raise await self._engine.gone()
         for event in self._decoder.feed(data):
             if not self.ended:
                 self._chunks.extend(self._reader.read(event.data))
