@@ -1,0 +1,440 @@
+r"""The only writer to the terminal while a reply streams: text above, a footer below.
+
+Text is append-only and left to the terminal to wrap, so that it can be copied, scrolled
+back and wrapped anew as if it had been printed by ``cat``. The footer (draft, status) hangs
+below it. Between two frames the cursor stands behind the text, and the terminal knows where
+that is; we never have to count rows, and a resize cannot confuse us. A frame::
+
+    ESC[?2026h ESC[?25l      begin a synchronized update, hide the cursor
+    ESC[J                    erase what is below the cursor: the footer
+    …text…                   as it is
+    ESC D …, ESC[nA          make room for n rows, scrolling if need be; the column stays
+    ESC 7                    remember where the text ended (DECSC)
+    ESC[?7l … ESC[?7h        the footer's rows, which must not wrap
+    ESC 8                    back behind the text (DECRC)
+    ESC[?25h ESC[?2026l      show the cursor, end the update
+
+Sources: ECMA-48 (ED, CUU, CHA), DEC STD 070 (IND, DECSC, DECRC, DECAWM, DECTCEM) and the
+description of synchronized output (mode 2026) that terminals share. Where the last row is
+full, its last cluster is written again (`Caret.park`): a cursor that waits for a character
+to wrap it loses that state by any move, and erasing would take the last cell with it.
+
+Frames are at most 30 a second, the first at once, and none before the last one is out: a
+slow line gets fewer frames, not a queue of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from llmctl.output import Output
+from llmctl.terminal.sanitizer import sanitize
+from llmctl.terminal.width import TAB_CELLS, Caret, fit, last_rows
+
+FRAME_S = 1 / 30
+"""Seconds between two frames at the least."""
+
+FRAME_CHARS = 8192
+"""Characters of text in one frame at the most: what bounds the time it takes."""
+
+HIGH_WATER = 64 * 1024
+"""Characters waiting to be painted above which `Screen.full` says so."""
+
+TAIL_CHARS = 16 * 1024
+"""Characters of text that are remembered, to paint them again."""
+
+POLL_S = 0.005
+"""Seconds between two looks whether the last frame is out."""
+
+_BEGIN = "\x1b[?2026h\x1b[?25l"
+_END = "\x1b[?25h\x1b[?2026l"
+_ERASE_BELOW = "\x1b[J"
+_CLEAR = "\x1b[H\x1b[2J"
+_INDEX = "\x1bD"
+_SAVE, _RESTORE = "\x1b7", "\x1b8"
+_NO_WRAP, _WRAP = "\x1b[?7l", "\x1b[?7h"
+_BLANKS = str.maketrans("\n\t", "  ")
+
+
+class Look(StrEnum):
+    """How a row of the footer looks; never the only sign of anything."""
+
+    PLAIN = "plain"
+    QUIET = "quiet"
+    LOUD = "loud"
+
+
+# SGR (ECMA-48): 0 nothing, 2 faint, 7 reverse. No colours: NO_COLOR has nothing to forbid.
+_SGR = {Look.PLAIN: "", Look.QUIET: "\x1b[2m", Look.LOUD: "\x1b[7m"}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of the footer."""
+
+    text: str
+    look: Look = Look.PLAIN
+
+
+OnShown = Callable[[], None]
+
+
+class Handle(Protocol):
+    """A call that is due later."""
+
+    def cancel(self) -> None:
+        """Forget it."""
+
+
+CallLater = Callable[[float, Callable[[], None]], Handle]
+
+
+class Surface(Protocol):
+    """What a reply is shown on: `Screen`, or `PlainScreen` without any moves."""
+
+    def append(self, text: str, on_shown: OnShown | None = None) -> None:
+        """Add text behind what is there.
+
+        Args:
+            text: what to show; controls but newlines and tabs are dropped.
+            on_shown: called from the writer thread once this text is out. Of several texts
+                that went out together only the last one's is called: it speaks for those
+                before.
+        """
+
+    def line(self, text: str) -> None:
+        """Add a line of its own; text that follows it begins on the next."""
+
+    def footer(self, rows: Sequence[Row | str]) -> None:
+        """Show these rows below the text, cut to the width; the last ones if not all fit."""
+
+    def flush(self) -> None:
+        """Send everything on its way now, and the footer with it."""
+
+    def finish(self) -> str:
+        """Take the footer away and leave the cursor on a fresh line below the text.
+
+        Returns:
+            The line that the text had begun, for `reopen`.
+        """
+
+    async def released(self) -> None:
+        """Finish, and wait until all is out: now somebody else may write."""
+
+    def reopen(self, begun: str | None = None) -> None:
+        """Go on when somebody else has written: on a fresh line, with the begun one again.
+
+        Args:
+            begun: what `finish` returned; None if nobody called it, because we were stopped
+                without a warning.
+        """
+
+    def resized(self) -> None:
+        """Follow the terminal's new size."""
+
+    def redraw(self) -> None:
+        """Clear the screen, then paint the end of this text and the footer."""
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits that the caller should."""
+
+    @property
+    def blocked_for(self) -> float:
+        """For how many seconds the terminal has taken nothing."""
+
+    def drain(self, timeout: float | None) -> bool:
+        """Block until all is out, ``timeout`` seconds at the most; say whether it is."""
+
+
+class Screen:
+    """Text that grows, and a footer below it; see `Surface` for what the methods do.
+
+    Args:
+        output: the writer of the terminal; it must not clean what it is given.
+        size: tells the terminal's columns and rows.
+        now: a clock in seconds.
+        call_later: calls back after so many seconds; by default on the running loop.
+    """
+
+    def __init__(
+        self,
+        output: Output,
+        size: Callable[[], tuple[int, int]],
+        *,
+        now: Callable[[], float] = time.monotonic,
+        call_later: CallLater | None = None,
+    ) -> None:
+        self._output = output
+        self._size = size
+        self._now = now
+        self._call_later = call_later or _on_the_running_loop
+        self._known_size = size()
+        self._caret = Caret(self._known_size[0])
+        self._waiting: deque[tuple[str, OnShown | None]] = deque()
+        self._waiting_chars = 0
+        self._footer: tuple[Row, ...] = ()
+        self._painted: tuple[Row, ...] = ()
+        self._stale = False
+        self._fresh = True
+        self._tail = ""
+        self._last_frame = float("-inf")
+        self._timer: Handle | None = None
+
+    def append(self, text: str, on_shown: OnShown | None = None) -> None:
+        """Add text."""
+        shown = sanitize(text)
+        if shown:
+            self._fresh = shown.endswith("\n")
+        self._waiting.append((shown, on_shown))
+        self._waiting_chars += len(shown)
+        self._soon()
+
+    def line(self, text: str) -> None:
+        """Add a line of its own."""
+        self.append(f"{text}\n" if self._fresh else f"\n{text}\n")
+
+    def footer(self, rows: Sequence[Row | str]) -> None:
+        """Show these rows below the text."""
+        self._footer = tuple(row if isinstance(row, Row) else Row(row) for row in rows)
+        if self._is_due:
+            self._soon()
+
+    def flush(self) -> None:
+        """Paint everything now."""
+        self._stop_timer()
+        while self._is_due:
+            self._paint()
+
+    def finish(self) -> str:
+        """Take the footer away; leave the cursor on a fresh line."""
+        self._footer = ()
+        self.flush()
+        if not self._fresh:
+            self._write("\r\n")
+        begun = self._tail.rpartition("\n")[2]
+        self._begin_anew()
+        return begun
+
+    async def released(self) -> None:
+        """Finish, and wait until all is out."""
+        self.finish()
+        await _until_out(self._output)
+
+    def reopen(self, begun: str | None = None) -> None:
+        """Go on when somebody else has written."""
+        self._follow_size()
+        columns, rows = self._known_size
+        if begun is None:
+            begun = self._tail.rpartition("\n")[2]
+        self._begin_anew()
+        self._stale = True
+        self.append(last_rows(begun, columns, rows - 1))
+
+    def resized(self) -> None:
+        """Follow the terminal's new size; the text it has wrapped anew itself."""
+        self._follow_size()
+        if self._is_due:
+            self._soon()
+
+    def redraw(self) -> None:
+        """Clear the screen, then paint the end of this text and the footer."""
+        self.flush()
+        self._follow_size()
+        columns, rows = self._known_size
+        text = last_rows(self._tail, columns, rows - len(self._fitting()))
+        self._caret = Caret(columns)
+        self._caret.put(text)
+        self._write(_BEGIN + _CLEAR + self._framed(text) + _END)
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits that the caller should."""
+        return self._waiting_chars > HIGH_WATER or self._output.full
+
+    @property
+    def blocked_for(self) -> float:
+        """For how many seconds the terminal has taken nothing."""
+        return self._output.blocked_for
+
+    def drain(self, timeout: float | None) -> bool:
+        """Block until all is out."""
+        self.flush()
+        return self._output.drain(timeout)
+
+    # -- when to paint
+
+    @property
+    def _is_due(self) -> bool:
+        return bool(self._waiting) or self._stale or self._footer != self._painted
+
+    def _soon(self) -> None:
+        if self._timer is not None:
+            return
+        wait = self._last_frame + FRAME_S - self._now()
+        if wait <= 0 and self._output.drain(0):
+            self._paint()
+            wait = FRAME_S
+        if self._is_due:
+            self._timer = self._call_later(max(wait, POLL_S), self._time_is_up)
+
+    def _time_is_up(self) -> None:
+        self._timer = None
+        self._soon()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # -- what to paint
+
+    def _paint(self) -> None:
+        """Compose one frame and hand it to the writer."""
+        self._follow_size()
+        text, on_shown = self._take()
+        parked, stays = self._caret.park, self._caret.put(text)
+        if text and stays and not self._stale and self._footer == self._painted:
+            self._write(text, on_shown)  # it cannot touch the footer
+        else:
+            frame = self._framed(parked + text)
+            self._write(_BEGIN + _ERASE_BELOW + frame + _END, on_shown)
+
+    def _take(self) -> tuple[str, OnShown | None]:
+        """Take the text of the next frame, and who wants to know that it is out."""
+        parts, room, on_shown = [], FRAME_CHARS, None
+        while self._waiting and room:
+            text, told = self._waiting.popleft()
+            parts.append(text[:room])
+            if len(text) > room:
+                self._waiting.appendleft((text[room:], told))
+            else:
+                on_shown = told or on_shown
+            room -= len(parts[-1])
+        self._waiting_chars -= FRAME_CHARS - room
+        text = self._without_tabs("".join(parts))
+        self._tail = (self._tail + text)[-TAIL_CHARS:]
+        return text, on_shown
+
+    def _without_tabs(self, text: str) -> str:
+        """Put spaces for tabs: what a tab does at the end of a row, terminals disagree about."""
+        begun = " " * (self._caret.line % TAB_CELLS)
+        return (begun + text).expandtabs(TAB_CELLS)[len(begun) :] if "\t" in text else text
+
+    def _framed(self, text: str) -> str:
+        """Return the text, then the footer, then what brings the cursor back behind the text."""
+        self._painted, self._stale = self._footer, False
+        text = text.replace("\n", "\r\n")
+        rows = self._fitting()
+        if not rows:
+            return text + self._caret.park
+        room = f"{_INDEX * len(rows)}\x1b[{len(rows)}A"
+        below = "".join(f"\r\n{self._styled(row)}" for row in rows)
+        return f"{text}{room}{_SAVE}{_NO_WRAP}{below}{_RESTORE}{_WRAP}{self._caret.park}"
+
+    def _fitting(self) -> tuple[Row, ...]:
+        return self._footer[max(0, len(self._footer) - self._known_size[1] + 1) :]
+
+    def _styled(self, row: Row) -> str:
+        text = fit(sanitize(row.text).translate(_BLANKS), self._known_size[0] - 1)
+        return text if row.look is Look.PLAIN else f"{_SGR[row.look]}{text}\x1b[0m"
+
+    def _write(self, frame: str, on_shown: OnShown | None = None) -> None:
+        self._last_frame = self._now()
+        self._output.write(frame, on_shown and (lambda _chars: on_shown()), whole=True)
+
+    def _begin_anew(self) -> None:
+        self._caret = Caret(self._known_size[0])
+        self._fresh = True
+        self._tail = ""
+
+    def _follow_size(self) -> None:
+        size = self._size()
+        if size != self._known_size:
+            self._known_size = size
+            self._caret.resize(size[0])
+            self._stale = True
+
+
+class PlainScreen:
+    """Text that grows, and nothing else: for screen readers and terminals that can't move.
+
+    What a footer would say arrives through `line`. See `Surface` for the methods.
+
+    Args:
+        output: the writer of the terminal.
+    """
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._last = ""
+
+    def append(self, text: str, on_shown: OnShown | None = None) -> None:
+        """Write text."""
+        shown = sanitize(text)
+        self._last = shown[-1:] or self._last
+        self._output.write(shown, on_shown and (lambda _chars: on_shown()), whole=True)
+
+    def line(self, text: str) -> None:
+        """Write a line of its own."""
+        self._start_a_line()
+        self.append(f"{text}\n")
+
+    def footer(self, rows: Sequence[Row | str]) -> None:
+        """There is none."""
+
+    def flush(self) -> None:
+        """There is nothing that waits."""
+
+    def finish(self) -> str:
+        """Leave the cursor on a fresh line."""
+        self._start_a_line()
+        return ""
+
+    async def released(self) -> None:
+        """Finish, and wait until all is out."""
+        self.finish()
+        await _until_out(self._output)
+
+    def reopen(self, begun: str | None = None) -> None:  # noqa: ARG002  (the port has it)
+        """What somebody else has written ended its line."""
+        self._last = ""
+
+    def resized(self) -> None:
+        """The terminal wraps its lines itself."""
+
+    def redraw(self) -> None:
+        """Nothing was drawn."""
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits that the caller should."""
+        return self._output.full
+
+    @property
+    def blocked_for(self) -> float:
+        """For how many seconds the terminal has taken nothing."""
+        return self._output.blocked_for
+
+    def drain(self, timeout: float | None) -> bool:
+        """Block until all is out."""
+        return self._output.drain(timeout)
+
+    def _start_a_line(self) -> None:
+        if self._last not in ("", "\n"):
+            self.append("\n")
+
+
+async def _until_out(output: Output) -> None:
+    while not (output.drain(0) or output.broken):  # noqa: ASYNC110  (a thread writes)
+        await asyncio.sleep(POLL_S)
+
+
+def _on_the_running_loop(seconds: float, call: Callable[[], None]) -> Handle:
+    return asyncio.get_running_loop().call_later(seconds, call)
