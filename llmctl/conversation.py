@@ -79,9 +79,11 @@ class Prefix:
         reasoning: the reasoning before it.
         ids: the token ids of ``text``; None unless every one of them is known.
         tokens: how many tokens ``text`` is; None where not known.
+        spent: how many it is at least: a delta counts as one where tokens are not told.
     """
 
     text: str
     reasoning: str = ""
     ids: tuple[int, ...] | None = None
     tokens: int | None = None
+    spent: int = 0

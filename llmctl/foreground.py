@@ -21,13 +21,14 @@ from llmctl.config import Config, OnPause
 from llmctl.conversation import Request
 from llmctl.environment import Environment
 from llmctl.errors import LlmctlError, UsageError
-from llmctl.events import Action, End, Event, Finished, Mode, Started
+from llmctl.events import Action, End, Event, Finished, Mode, Problem, Started, Timing
 from llmctl.journal import Header, Journal, NoJournal, Recorded
 from llmctl.output import Output
 from llmctl.profiles import Profile, Selection
-from llmctl.records import content_of
+from llmctl.records import Records, content_of
 from llmctl.resume.ladder import Ladder, rungs
 from llmctl.session import GIVE_UP_FLUSH_S, SIGNAL_ENDS, BackEnd, Policy, Session
+from llmctl.store import StoredMessage
 from llmctl.talk import Talk
 from llmctl.templates import load_template
 from llmctl.terminal.sanitizer import sanitize
@@ -66,7 +67,7 @@ class Foreground:
         self.manner = manner
         self.config = config
         self._session: Session | None = None
-        self._early: End | None = None
+        self._early: tuple[End, Problem | None] | None = None
         self._early_stop = CancelationToken(name="start")
         clean = sanitize if env.is_a_tty(env.stdout) else str
         self._stdout = Output(env.stdout, on_broken=self._lost_reader, clean=clean)
@@ -74,11 +75,13 @@ class Foreground:
         self._talk = Talk(lambda line: self._stderr.write(f"{line}\n"))
 
     def __enter__(self) -> Self:
+        """Hear signals from now on."""
         wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         self._signals = signal_hub.subscribe(wanted, self._signal, keep_ignored=True)
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Let the talk get out; put the writers and the signals away."""
         self._stderr.drain(GIVE_UP_FLUSH_S)
         self._stderr.close()
         self._stdout.close()
@@ -113,9 +116,8 @@ class Foreground:
         recorded: Recorded | None = None,
     ) -> Finished:
         """Run the reply's session to its end."""
-        view = self._view(journal, turn.mark)
-        if recorded is not None and self.manner.full:
-            view.repeat(content_of(recorded)[0], turn.mark)
+        before = content_of(recorded)[0] if recorded is not None and self.manner.full else ""
+        view = self._view(journal, turn.mark, before)
         session = Session(
             turn,
             ladder,
@@ -132,11 +134,43 @@ class Foreground:
         )
         self._session = session
         if self._early is not None:
-            session.stop(self._early)
+            session.stop(*self._early)
         finished = anyio.run(_run_and_close, session, ladder.back_end)
         if session.bug is not None and self.manner.verbose:
             self._talk.say("".join(traceback.format_exception(session.bug)))
         return finished
+
+    def show_ended(self, conversation: str, message: StoredMessage) -> End:
+        """Show a reply that has ended: nothing or, with ``--full``, all of it."""
+        reply = message.reply or {}
+        mark = Mark(chars=len(message.content), tokens=reply.get("tokens"))
+        view = self._view(NoJournal(), mark, message.content if self.manner.full else "")
+        end = next(
+            each for each in End if (each.status, each.cause) == (reply["status"], reply["cause"])
+        )
+        generation = str(message.generation)
+        started = Started(generation, conversation, reply["model"], backend="none", api="none")
+        timing = Timing(None, 0.0, 0.0, None)
+        finished = Finished(
+            generation=generation,
+            end=end,
+            resumable=False,
+            finish_reason=None,
+            position=mark.position,
+            usage=None,
+            timing=timing,
+        )
+        for event in (started, finished):
+            view.show(event, mark)
+        view.drain(None)
+        return end
+
+    def settle(self, records: Records, journal: Journal) -> None:
+        """Close the journal; say so if its reply can't be moved into the store now."""
+        try:
+            records.settle(journal)
+        except LlmctlError as error:
+            self._talk.say(f"llmctl: {error.message} The reply stays in its journal.")
 
     def ladder(self, request: Request, back_end: BackEnd) -> Ladder:
         """Return where the reply's chunks will come from."""
@@ -160,7 +194,7 @@ class Foreground:
 
     def on_broken_journal(self, error: OSError) -> None:
         """Say that from here on a crash would lose text."""
-        self._talk.say(f"llmctl: the reply is no longer being saved: {error.strerror}.")
+        self._talk.say(f"llmctl: The reply is no longer being saved: {error.strerror}.")
 
     def _policy(self, journal: Journal, recorded: Recorded | None) -> Policy:
         config = self.config
@@ -171,10 +205,14 @@ class Foreground:
             limits=Limits(config.first_token_timeout, config.idle_timeout, config.timeout),
         )
 
-    def _view(self, journal: Journal, mark: Mark) -> View:
+    def _view(self, journal: Journal, mark: Mark, before: str) -> View:
         if self.manner.json:
             return JsonView(
-                self._stdout, mark=mark, on_delivered=journal.delivered, tell=self._tell
+                self._stdout,
+                mark=mark,
+                on_delivered=journal.delivered,
+                tell=self._tell,
+                before=before,
             )
         return TextView(
             self._stdout,
@@ -182,6 +220,7 @@ class Foreground:
             mark=mark,
             on_delivered=journal.delivered,
             tell=self._tell,
+            before=before,
         )
 
     def _tell(self, event: Event) -> None:
@@ -191,14 +230,18 @@ class Foreground:
         self._stop(SIGNAL_ENDS[number])
 
     def _lost_reader(self, error: OSError) -> None:
-        self._stop(End.CLOSED_PIPE if isinstance(error, BrokenPipeError) else End.INTERNAL)
+        if isinstance(error, BrokenPipeError):
+            self._stop(End.CLOSED_PIPE)
+        else:
+            said = f"stdout can't be written: {error.strerror}."
+            self._stop(End.INTERNAL, Problem("output", said))
 
-    def _stop(self, end: End) -> None:
+    def _stop(self, end: End, problem: Problem | None = None) -> None:
         if self._session is None:
-            self._early = self._early or end
+            self._early = self._early or (end, problem)
             self._early_stop.cancel()
         else:
-            self._session.stop(end)
+            self._session.stop(end, problem)
 
 
 async def _run_and_close(session: Session, back_end: BackEnd) -> Finished:

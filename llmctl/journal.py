@@ -6,8 +6,10 @@ the same reply again. Then, as it happens:
 =============  ==========================================================================
 ``open``       a process took the journal: its pid and host
 ``conditions`` on what an exact replay depends, as the back end told it
+``bound``      the bound on the whole reply from here on, where it was raised
 ``received``   a chunk, written *before* anything of it is output
 ``delivered``  how far the reply was output, written *after* the write returned
+``marker``     a marker that acted, and where the reply stood behind it
 ``paused``     by whom and in which mode
 ``resumed``    by which strategy and with which guarantee
 ``saved``      engine state kept for the ``kv`` strategy
@@ -22,6 +24,7 @@ continued or, if its reply ended for good, moved into the store.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -29,7 +32,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -51,6 +54,11 @@ from llmctl.events import (
 from llmctl.turn import Mark
 
 VERSION = 1
+
+LONGEST_ENDED = 4096
+"""Bytes within which the record of an end is found at the end of a journal."""
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class JournalDamaged(LlmctlError):
@@ -131,7 +139,9 @@ class Recorded:
         chunks: all that was received, in order.
         mark: how far it was delivered.
         end: how the last process's share ended; None after a hard kill.
+        resumable: whether there is anything to go on with.
         pause: the last pause's mode, None if delivery was not paused last.
+        bound: the bound on the whole reply, in tokens, if one was set after the request.
         guarantee: the worst guarantee over all resumes so far.
         pid: the process that wrote last.
         updated: when the file last changed, in seconds since the epoch.
@@ -141,7 +151,9 @@ class Recorded:
     chunks: list[Chunk] = field(default_factory=list)
     mark: Mark = Mark()  # noqa: RUF009  (immutable)
     end: End | None = None
+    resumable: bool = True
     pause: Mode | None = None
+    bound: int | None = None
     conditions: Mapping[str, Any] = field(default_factory=dict)
     saved: Mapping[str, Any] | None = None
     resumes: list[dict[str, Any]] = field(default_factory=list)
@@ -152,14 +164,20 @@ class Recorded:
     updated: float = 0.0
 
     @property
+    def spent(self) -> int:
+        """How many tokens there are at least: a delta is one where they are not told."""
+        content = (c for c in self.chunks if c.channel is Channel.CONTENT and c.text)
+        return sum(1 if chunk.tokens is None else chunk.tokens for chunk in content)
+
+    def raise_bound(self, max_tokens: int | None) -> None:
+        """Go on behind an end that the old bound brought about."""
+        self.bound = max_tokens
+        self.chunks[-1:] = [replace(chunk, finish_reason=None) for chunk in self.chunks[-1:]]
+
+    @property
     def finished(self) -> bool:
         """Whether the back end's end of the reply was received."""
         return any(chunk.finish_reason for chunk in self.chunks[-1:])
-
-    @property
-    def resumable(self) -> bool:
-        """Whether there is anything to go on with."""
-        return self.end is None or self.end.resumable
 
 
 class Journal:
@@ -213,7 +231,8 @@ class Journal:
         try:
             _lock(fd, path)
             whole, recorded = read(path)
-            os.ftruncate(fd, whole)
+            if not quiet and whole < os.fstat(fd).st_size:
+                os.ftruncate(fd, whole)  # also counts as activity: not for a mere look
         except BaseException:
             os.close(fd)
             raise
@@ -225,6 +244,10 @@ class Journal:
     def conditions(self, conditions: Mapping[str, Any]) -> None:
         """Record on what an exact replay depends."""
         self._write({"type": "conditions", "conditions": dict(conditions)})
+
+    def bound(self, max_tokens: int | None) -> None:
+        """Record a new bound on the whole reply; one that reached the old goes on."""
+        self._write({"type": "bound", "max_tokens": max_tokens})
 
     def received(self, chunk: Chunk) -> None:
         """Record a chunk; call it before anything of the chunk is output."""
@@ -243,7 +266,7 @@ class Journal:
 
     def delivered(self, mark: Mark) -> None:
         """Record how far the reply was output; call it after the write returned."""
-        self._write({"type": "delivered", **asdict(mark)})
+        self._write({"type": "delivered", **_mark_as_json(mark)})
 
     def paused(self, event: Paused) -> None:
         """Record a pause."""
@@ -253,17 +276,18 @@ class Journal:
         """Record that delivery goes on, and how exactly."""
         self._write(event.as_json())
 
-    def marker(self, event: MarkerFound, end: int) -> None:
-        """Record that a marker acted, and where it ends in the model's text."""
-        self._write({**event.as_json(), "end": end})
+    def marker(self, event: MarkerFound, mark: Mark) -> None:
+        """Record that a marker acted; ``mark`` is where the reply stands behind it."""
+        self._write({**event.as_json(), "end": mark.model, "mark": _mark_as_json(mark)})
 
     def saved(self, state: Mapping[str, Any]) -> None:
         """Record where the engine's state was kept."""
         self._write({"type": "saved", "state": dict(state)})
 
-    def ended(self, end: End, timing: Timing) -> None:
-        """Record how this process's share of the reply ended."""
-        self._write({"type": "ended", "end": end.name, "timing": timing.as_json()})
+    def ended(self, end: End, timing: Timing, *, resumable: bool) -> None:
+        """Record how this process's share of the reply ended, and whether it may go on."""
+        record = {"end": end.name, "resumable": resumable, "timing": timing.as_json()}
+        self._write({"type": "ended", **record})
 
     def sync(self) -> None:
         """Make what was written survive a power cut; blocks, so call it in a thread."""
@@ -292,16 +316,17 @@ class Journal:
     def _write(self, record: Mapping[str, Any]) -> None:
         if self._fd < 0:
             return
-        line = json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n"
-        data = line.encode("utf-8", "replace")
+        data = f"{_encode(record)}\n".encode("utf-8", "replace")
         with self._lock:
             if self._fd < 0 or self._broken:
                 return
             try:
-                if os.write(self._fd, data) != len(data):
-                    raise OSError(28, "the record was cut short")
+                whole = os.write(self._fd, data) == len(data)
             except OSError as error:
                 self._break(error)
+            else:
+                if not whole:
+                    self._break(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
 
     def _break(self, error: OSError) -> None:
         if not self._broken:
@@ -329,6 +354,16 @@ def read(path: Path) -> tuple[int, Recorded]:
         JournalDamaged: it has no header of a version that is known here.
     """
     lines = _whole_lines(path)
+    whole, header = _header(path, lines)
+    recorded = Recorded(header, updated=path.stat().st_mtime)
+    for end, record in lines:
+        whole = end
+        _apply(recorded, record)
+    _pass_markers(recorded)
+    return whole, recorded
+
+
+def _header(path: Path, lines: Iterator[tuple[int, dict[str, Any]]]) -> tuple[int, Header]:
     whole, first = next(lines, (0, {}))
     if first.get("type") != "header":
         raise JournalDamaged(f"{path.name} has no header", "it can be deleted by hand")
@@ -338,12 +373,28 @@ def read(path: Path) -> tuple[int, Recorded]:
             "finish the reply with that version",
         )
     known = set(Header.__slots__)
-    header = Header.from_json({k: v for k, v in first.items() if k in known})
-    recorded = Recorded(header, updated=path.stat().st_mtime)
-    for end, record in lines:
-        whole = end
-        _apply(recorded, record)
-    return whole, recorded
+    return whole, Header.from_json({k: v for k, v in first.items() if k in known})
+
+
+def read_header(path: Path) -> Header:
+    """Read only what a journal's reply is.
+
+    Raises:
+        JournalDamaged: it has no header of a version that is known here.
+    """
+    return _header(path, _whole_lines(path))[1]
+
+
+def has_ended(path: Path) -> bool:
+    """Say whether a journal's reply has ended for good, by its last record alone."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - LONGEST_ENDED))
+        last = file.read().rpartition(b"\n")[0].rpartition(b"\n")[2]
+    try:
+        record = json.loads(last)
+    except ValueError:
+        return False
+    return isinstance(record, dict) and record.get("resumable") is False
 
 
 def live_pid(path: Path) -> int | None:
@@ -385,19 +436,25 @@ def _whole_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield end, record
 
 
-def _apply(recorded: Recorded, record: Mapping[str, Any]) -> None:
+def _apply(  # noqa: C901  (one case a record)
+    recorded: Recorded, record: Mapping[str, Any]
+) -> None:
     match record.get("type"):
         case "open":
             recorded.pid = record["pid"]
             recorded.end = None
+            recorded.resumable = True
         case "conditions":
             recorded.conditions = record["conditions"]
         case "received":
             recorded.chunks.append(_chunk(record))
+        case "bound":
+            recorded.raise_bound(record["max_tokens"])
         case "delivered":
-            recorded.mark = Mark(**{k: record[k] for k in Mark.__slots__})
+            recorded.mark = _mark(record)
         case "marker":
-            recorded.markers_found.append(dict(record))
+            known = [found for found in recorded.markers_found if found["end"] != record["end"]]
+            recorded.markers_found = [*known, dict(record)]
         case "paused":
             recorded.pause = Mode(record["mode"])
         case "resumed":
@@ -408,7 +465,23 @@ def _apply(recorded: Recorded, record: Mapping[str, Any]) -> None:
             recorded.saved = record["state"]
         case "ended":
             recorded.end = End[record["end"]]
+            recorded.resumable = record["resumable"]
             recorded.timings.append(record["timing"])
+
+
+def _pass_markers(recorded: Recorded) -> None:
+    """Stand behind the markers that acted where delivery stopped: none acts twice."""
+    for found in recorded.markers_found:
+        if found["end"] - len(found["marker"]) == recorded.mark.model:
+            recorded.mark = _mark(found["mark"])
+
+
+def _mark(record: Mapping[str, Any]) -> Mark:
+    return Mark(**{name: record[name] for name in Mark.__slots__})
+
+
+def _mark_as_json(mark: Mark) -> dict[str, Any]:
+    return {name: getattr(mark, name) for name in Mark.__slots__}
 
 
 def _worse(one: Guarantee, other: Guarantee) -> Guarantee:

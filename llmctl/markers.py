@@ -53,20 +53,21 @@ Item = Text | Marker
 
 
 class _Fence:
-    """Whether the text so far is inside a code fence; fed released text only."""
+    """Whether the model's text so far is inside a code fence."""
 
     __slots__ = ("_line", "_opened")
 
     def __init__(self) -> None:
-        self._line = ""
+        self._line: list[str] = []
         self._opened = ""
 
     def feed(self, text: str) -> None:
         *lines, rest = text.split("\n")
         for line in lines:
-            self._end_line(self._line + line)
-            self._line = ""
-        self._line += rest
+            self._line.append(line)
+            self._end_line("".join(self._line))
+            self._line.clear()
+        self._line.append(rest)
 
     def _end_line(self, line: str) -> None:
         if not self._opened:
@@ -81,7 +82,7 @@ class _Fence:
 
     def holds(self) -> bool:
         """Say whether a marker that begins here would stand in code."""
-        return bool(self._opened) or _OPENING.match(self._line) is not None
+        return bool(self._opened) or _OPENING.match("".join(self._line)) is not None
 
 
 class MarkerScanner:
@@ -97,7 +98,7 @@ class MarkerScanner:
             raise ValueError(message)
         self._markers = dict(markers)
         by_length = sorted(markers, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, by_length))) if markers else None
+        self._pattern = re.compile("|".join(map(re.escape, by_length)))
         self._longest = max(map(len, markers), default=0)
         self._held = ""
         self._start = 0
@@ -115,6 +116,9 @@ class MarkerScanner:
 
     def feed(self, text: str) -> list[Item]:
         """Take more text; return what is decided now."""
+        if not self._markers:
+            self._start += len(text)
+            return [Text(text, self._start)] if text else []
         self._held += text
         return self._scan(final=False)
 
@@ -140,7 +144,7 @@ class MarkerScanner:
 
     def _next_candidate(self, *, final: bool) -> int:
         """Return how many characters can be released before the next possible marker."""
-        found = self._pattern.search(self._held) if self._pattern else None
+        found = self._pattern.search(self._held)
         limit = found.start() if found else len(self._held)
         if final:
             return limit
@@ -153,7 +157,7 @@ class MarkerScanner:
         """Return the marker at the start, ``""`` if there is none, None to wait."""
         if not final and self._may_grow(self._held):
             return None
-        found = self._pattern.match(self._held) if self._pattern else None
+        found = self._pattern.match(self._held)
         return found[0] if found else ""
 
     def _may_grow(self, tail: str) -> bool:
@@ -170,6 +174,7 @@ class MarkerScanner:
     def _take(self, marker: str, items: list[Item]) -> None:
         self._held = self._held[len(marker) :]
         self._start += len(marker)
+        self._fence.feed(marker)  # a line is the model's, as `skip` will see it again
         items.append(Marker(marker, self._markers[marker], self._start))
 
 

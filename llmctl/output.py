@@ -18,11 +18,14 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-SLICE = 1024
+SLICE = select.PIPE_BUF // 4
 """Characters of one write; at most four bytes each, so never more than ``PIPE_BUF``."""
 
 HIGH_WATER = 256 * 1024
 """Characters queued above which `Output.full` says so."""
+
+LAST_WRITE_S = 0.2
+"""Seconds that a write under way has to return when the output is closed."""
 
 
 @dataclass(slots=True)
@@ -92,6 +95,11 @@ class Output:
         return self._queued > HIGH_WATER
 
     @property
+    def broken(self) -> bool:
+        """Whether the reader is gone; what is written then goes nowhere."""
+        return self._broken
+
+    @property
     def blocked_for(self) -> float:
         """For how many seconds the descriptor has now refused to take anything."""
         since = self._waiting_since
@@ -111,7 +119,9 @@ class Output:
         """Stop writing at once; what is still queued is not written."""
         self._closing = True
         self._wake()
-        self._thread.join()
+        self._thread.join(LAST_WRITE_S)
+        if self._thread.is_alive():
+            return  # another writer took the pipe's last room first: nothing wakes this one
         os.close(self._wake_in)
         os.close(self._wake_out)
 

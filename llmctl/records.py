@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,10 +27,12 @@ from llmctl.journal import (
     JournalBusy,
     JournalDamaged,
     Recorded,
+    has_ended,
     live_pid,
     read,
+    read_header,
 )
-from llmctl.store import Found, Reply, Store, StoredMessage, title_of
+from llmctl.store import Found, Reply, Store, StoredMessage, StoreUnusable, title_of
 from llmctl.turn import Turn
 
 
@@ -91,28 +94,43 @@ class Records:
 
     def __init__(self, data: Path, clock: Callable[[], float] = time.time) -> None:
         self._folder = private_dir(private_dir(data) / "journals")
-        self._store = Store(data / "conversations.db")
+        self._database = data / "conversations.db"
+        self._opened: Store | None = None
         self._now = clock
+        self._mutex = threading.RLock()
+        self._locked = False
         self.damaged: list[Path] = []
         self._recover()
 
     def __enter__(self) -> Self:
+        """Use as a context manager that closes the store."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._store.close()
+        """Close the store."""
+        if self._opened is not None:
+            self._opened.close()
 
     # -- writing
 
-    def begin(self, header: Header, on_broken: Callable[[OSError], None]) -> Journal:
+    def begin(
+        self, header: Header, on_broken: Callable[[OSError], None], *, new: bool = False
+    ) -> Journal:
         """Open the journal of a new reply.
+
+        Args:
+            header: what the reply is.
+            on_broken: as for `Journal`.
+            new: its conversation begins with it.
 
         Raises:
             UsageError: its conversation has an unfinished reply, or went on elsewhere.
             JournalBusy: a reply of that conversation is live in another process.
+            OSError: the journal can't be made.
         """
         with self._alone():
-            self._check_free(header)
+            if not new:
+                self._check_free(header)
             return Journal.create(self._path(header.generation), header, on_broken)
 
     def take(
@@ -128,24 +146,30 @@ class Records:
             return Journal.reopen(self._path(generation), on_broken)
 
     def settle(self, journal: Journal) -> None:
-        """Close a journal; move its reply into the store if it has ended for good."""
-        recorded = read(journal.path)[1] if journal.path.exists() else None
-        if recorded is None or recorded.resumable:
+        """Close a journal; move its reply into the store if it has ended for good.
+
+        Raises:
+            StoreUnusable: the reply can't be moved now; the journal keeps it.
+        """
+        try:
+            recorded = read(journal.path)[1]
+        except FileNotFoundError:
             journal.close()
-            return
-        self._store.add(as_reply(recorded, self._now()))
-        journal.discard()
+        except JournalDamaged:  # not even its first record could be written
+            journal.discard()
+        else:
+            self._retire(journal, recorded, self._now())
 
     def keep(self, generation: str, end: End | None = None) -> None:
         """End an unfinished reply where it stands, kept; ``end`` is how, if not as it was."""
-        journal, recorded = self.take(generation, lambda _error: None)
+        journal, recorded = self.take(generation, _not_told)
         recorded.end = end or recorded.end or End.SIGTERM
         self._store.add(as_reply(recorded, self._now()))
         journal.discard()
 
     def drop(self, generation: str) -> None:
         """Forget an unfinished reply and the question it answers."""
-        self.take(generation, lambda _error: None)[0].discard()
+        self.take(generation, _not_told)[0].discard()
 
     def fork(self, conversation: str, generation: str | None = None) -> str:
         """Begin a new conversation with what was said in another; return its id.
@@ -194,22 +218,26 @@ class Records:
 
     def in_flight(self) -> list[InFlight]:
         """Return the replies that are live or unfinished, the newest activity first."""
+        return self._in_flight(lambda _header: True)
+
+    def _in_flight(self, wanted: Callable[[Header], bool]) -> list[InFlight]:
         found = []
-        for path in self._folder.glob("*.jsonl"):
-            try:
-                found.append(InFlight(read(path)[1], live_pid(path)))
-            except FileNotFoundError:
-                continue
-            except JournalDamaged:
-                if path not in self.damaged:
-                    self.damaged.append(path)
+        with self._alone():
+            for path in self._folder.glob("*.jsonl"):
+                try:
+                    if wanted(read_header(path)):
+                        found.append(InFlight(read(path)[1], live_pid(path)))
+                except FileNotFoundError:
+                    continue
+                except JournalDamaged:
+                    if path not in self.damaged:
+                        self.damaged.append(path)
         return sorted(found, key=lambda reply: reply.recorded.updated, reverse=True)
 
     def conversation(self, conversation: str) -> Conversation:
         """Return a conversation; an id that is nowhere gives an empty one."""
-        unfinished = next(
-            (reply for reply in self.in_flight() if reply.conversation == conversation), None
-        )
+        replies = self._in_flight(lambda header: header.conversation == conversation)
+        unfinished = replies[0] if replies else None
         return Conversation(conversation, tuple(self._store.messages(conversation)), unfinished)
 
     def conversations(self) -> list[dict[str, object]]:
@@ -276,22 +304,37 @@ class Records:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Keep other processes from beginning or taking a reply at the same moment."""
-        fd = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(fd)
+        """Keep other processes from taking a reply, or looking who has it; may be nested."""
+        with self._mutex:
+            if self._locked:
+                yield
+                return
+            fd = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                self._locked = True
+                yield
+            finally:
+                self._locked = False
+                os.close(fd)
+
+    @property
+    def _store(self) -> Store:
+        """The database, opened when it is first needed: a new reply needs it at its end."""
+        with self._mutex:
+            if self._opened is None:
+                self._opened = Store(self._database)
+            return self._opened
 
     def _check_free(self, header: Header) -> None:
         here = self.conversation(header.conversation)
         if here.unfinished is not None:
             if here.unfinished.pid is not None:
                 raise JournalBusy(here.unfinished.generation, here.unfinished.pid)
+            generation = here.unfinished.generation
             raise UsageError(
                 f"The last reply of conversation {here.id} is unfinished.",
-                f"Go on with 'llmctl resume {here.unfinished.generation}', or add --keep or --drop.",
+                f"Go on with 'llmctl resume {generation}', or add --keep or --drop.",
             )
         if len(here.messages) != header.history:
             raise UsageError(
@@ -303,17 +346,27 @@ class Records:
         """Put right what dead processes left half-way."""
         for path in self._folder.glob("*.jsonl"):
             try:
-                journal, recorded = Journal.reopen(path, lambda _error: None, quiet=True)
+                if has_ended(path):
+                    with self._alone():
+                        journal, recorded = Journal.reopen(path, _not_told, quiet=True)
+                    self._retire(journal, recorded, recorded.updated)
             except (JournalBusy, FileNotFoundError):
                 continue
             except JournalDamaged:
                 self.damaged.append(path)
-                continue
-            if recorded.resumable:
+
+    def _retire(self, journal: Journal, recorded: Recorded, ended: float) -> None:
+        """Close a journal; let the store have its reply if it has ended for good."""
+        if recorded.resumable:
+            journal.close()
+            return
+        if recorded.chunks or recorded.end is not End.REFUSED:
+            try:
+                self._store.add(as_reply(recorded, ended))
+            except StoreUnusable:
                 journal.close()
-            else:
-                self._store.add(as_reply(recorded, recorded.updated))
-                journal.discard()
+                raise
+        journal.discard()
 
     def _find(self, prefix: str) -> tuple[str, str]:
         found = set(self._store.ids(prefix))
@@ -361,6 +414,10 @@ def _said(recorded: Recorded) -> list[StoredMessage]:
 def _around(text: str, word: str, room: int = 60) -> str:
     at = max(0, text.casefold().find(word.casefold()) - room)
     return " ".join(text[at : at + 2 * room].split())
+
+
+def _not_told(_error: OSError) -> None:
+    """Writing nothing, nothing breaks."""
 
 
 def turn_of(recorded: Recorded, turn: Turn | None = None) -> Turn:

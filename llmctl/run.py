@@ -14,7 +14,7 @@ from llmctl.environment import Environment
 from llmctl.errors import UsageError
 from llmctl.events import Action
 from llmctl.foreground import Foreground, Manner
-from llmctl.journal import Header, JournalBusy, NoJournal
+from llmctl.journal import Header, Journal, JournalBusy, NoJournal
 from llmctl.profiles import Selection
 from llmctl.records import Conversation, Records, new_id
 from llmctl.session import BackEnd
@@ -80,14 +80,26 @@ def _run(
     with Foreground(env, manner, config) as foreground:
         back_end = foreground.back_end(ask.selection, stored=ask.stored)
         header = _header(ask, before, back_end, config)
-        broken = foreground.on_broken_journal
-        journal = NoJournal() if records is None else records.begin(header, broken)
+        journal = _journal(header, records, foreground, new=ask.conversation is None)
         turn = Turn(ask.markers, mode=foreground.mode, pause_after=manner.pause_after)
         ladder = foreground.ladder(header.request, back_end)
         finished = foreground.play(header, turn, journal, ladder)
         if records is not None:
-            records.settle(journal)
+            foreground.settle(records, journal)
         return finished.end.exit_code
+
+
+def _journal(
+    header: Header, records: Records | None, foreground: Foreground, *, new: bool
+) -> Journal:
+    """Return the new reply's journal; the reply goes on without one where none can be made."""
+    if records is None:
+        return NoJournal()
+    try:
+        return records.begin(header, foreground.on_broken_journal, new=new)
+    except OSError as error:
+        foreground.on_broken_journal(error)
+        return NoJournal()
 
 
 def _before(ask: Ask, records: Records | None) -> Conversation:

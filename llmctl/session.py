@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -72,8 +72,8 @@ LONGEST_RETRY_AFTER_S = 60.0
 GIVE_UP_FLUSH_S = 0.25
 """Seconds that output still has to get out when the reply ends by force."""
 
-POLL_S = 0.002
-"""Seconds between two looks at an output that is still being written."""
+POLL_S = (0.001, 0.05)
+"""Seconds between two looks at an output that is still being written: at first, and at most."""
 
 SIGNAL_ENDS: Mapping[int, End] = {
     signal.SIGINT: End.SIGINT,
@@ -86,6 +86,9 @@ PAUSE_ENDS: Mapping[PauseReason, End] = {
     PauseReason.MARKER: End.PAUSED_BY_MARKER,
     PauseReason.LIMIT: End.PAUSED_BY_LIMIT,
 }
+
+PASSING = (Disconnected, Overloaded, Unreachable)
+"""Faults that another try may mend."""
 
 FAULT_ENDS: Mapping[type[LlmctlError], End] = {
     Refused: End.REFUSED,
@@ -189,8 +192,8 @@ class Journal(Protocol):
     def saved(self, state: Mapping[str, Any]) -> None:
         """Record where the engine's state was kept."""
 
-    def ended(self, end: End, timing: Timing) -> None:
-        """Record how this process's share ended."""
+    def ended(self, end: End, timing: Timing, *, resumable: bool) -> None:
+        """Record how this process's share ended, and whether a later one may go on."""
 
     def sync(self) -> None:
         """Make what was written survive a power cut; blocks."""
@@ -238,6 +241,10 @@ class Opened:
 class Source(Protocol):
     """Where the chunks of one reply come from, first and after every interruption."""
 
+    @property
+    def guarantee(self) -> Guarantee:
+        """The worst guarantee of all resumes so far."""
+
     async def ready(self) -> None:
         """Wait until a request can be sent."""
 
@@ -249,6 +256,12 @@ class Source(Protocol):
 
     def forget(self) -> None:
         """Let go of everything that was kept for a resume."""
+
+    def spent(self, prefix: Prefix) -> bool:
+        """Say whether a reply that stands at ``prefix`` has reached its token limit."""
+
+    def may_go_on(self, prefix: Prefix) -> bool:
+        """Say whether any way to go on behind ``prefix`` may be exact enough."""
 
     def go_on(
         self, prefix: Prefix, alive: Callable[[], None]
@@ -294,7 +307,7 @@ class Session:
         now: a clock in seconds.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (its three ports, and what differs between commands)
         self,
         turn: Turn,
         source: Source,
@@ -309,6 +322,7 @@ class Session:
         self.bug: Exception | None = None
         self._problem: Problem | None = None
         self._blamed: End | None = None
+        self._had = turn.received.deltas
         self._source = source
         self._journal = journal
         self._view = view
@@ -351,8 +365,10 @@ class Session:
         if self._reading is not None:
             self._reading.cancel()
 
-    def stop(self, end: End) -> None:
+    def stop(self, end: End, problem: Problem | None = None) -> None:
         """End this process's share; the first cause decides. Safe from threads and signals."""
+        if problem is not None and not self._stops:
+            self._blamed, self._problem = end, problem
         self._stops.append(end)
         self._token.cancel(message=end.cause)
 
@@ -374,7 +390,8 @@ class Session:
         except LlmctlError as error:
             self.stop(self._blame(error))
         with anyio.CancelScope(shield=True):
-            return await self._finish(self._stops[0])
+            finished = await self._finish(self._stops[0])
+        return finished  # noqa: RET504  (a scope may end its block early, says its type)
 
     async def _work(self) -> None:
         self._view.show(self._started, self.turn.mark)
@@ -394,9 +411,8 @@ class Session:
             self._wake()
         except Exception as error:  # noqa: BLE001  (a bug: said as one, with the reply kept)
             self.bug = error
-            self._problem = Problem("internal", f"llmctl failed: {error!r}.", "Try --verbose.")
-            self._blamed = End.INTERNAL
-            self.stop(End.INTERNAL)
+            problem = Problem("internal", f"llmctl failed: {error!r}.", "Try --verbose.")
+            self.stop(End.INTERNAL, problem)
 
     # -- receiving
 
@@ -404,34 +420,47 @@ class Session:
         await self._wanted()
         here = self.turn.received.finished or self._policy.held
         if self._policy.continues and here and not self._may_deliver:
-            self._announce(Strategy.HELD, Guarantee.EXACT)
+            self._announce(Strategy.HELD, self._source.guarantee)
             await self._delivered_all()
         await self._source.ready()
         self._clocks.begin()
-        lost: LlmctlError | None = None
-        tries = 0
+        faults: list[LlmctlError] = []
         while not self.turn.received.finished:
             had = self.turn.received.deltas
             try:
                 with anyio.CancelScope() as self._reading:
                     await self._read()
-            except (Disconnected, Overloaded, Unreachable) as error:
-                lost = error
-                tries = 0 if self.turn.received.deltas > had else tries
-                await self._before_retry(error, tries)
-                tries += 1
-            except BelowRequire as error:
-                raise lost or error from error
+            except LlmctlError as error:
+                faults = [*(faults if self.turn.received.deltas == had else []), error]
+                await self._mend(faults)
             await self._wanted()
         self._wake()
+
+    async def _mend(self, faults: Sequence[LlmctlError]) -> None:
+        """Wait before the next try; raise the first of ``faults`` where there is none."""
+        received, delays = self.turn.received, self._policy.retry_delays_s
+        error = faults[-1]
+        hopeless = received.begun and not self._source.may_go_on(received.as_prefix())
+        if hopeless or len(faults) > len(delays) or not isinstance(error, PASSING):
+            raise faults[0]
+        asked = error.retry_after if isinstance(error, Overloaded) else None
+        delay = delays[len(faults) - 1] if asked is None else asked
+        if delay > LONGEST_RETRY_AFTER_S:
+            raise faults[0]
+        self._view.show(Retrying(error.message, delay, self.turn.position), self.turn.mark)
+        await anyio.sleep(delay)
 
     async def _read(self) -> None:
         """Open the reply, or find a way to go on with it, and read it to its end."""
         received = self.turn.received
-        if received.chars or received.reasoning:
-            opening = self._source.go_on(received.as_prefix(), self._clocks.token)
-        else:
+        prefix = received.as_prefix()
+        if not received.begun:
             opening = self._source.start()
+        elif self._source.spent(prefix):
+            self._take_in(Chunk(finish_reason="length"))
+            return
+        else:
+            opening = self._source.go_on(prefix, self._clocks.token)
         async with opening as opened:
             self._stream = opened.stream
             try:
@@ -454,9 +483,12 @@ class Session:
         async for chunk in opened.chunks:
             if chunk.text or chunk.tokens:
                 self._clocks.token()
-            self._journal.received(chunk)
-            self.turn.receive(chunk)
-            self._wake()
+            self._take_in(chunk)
+
+    def _take_in(self, chunk: Chunk) -> None:
+        self._journal.received(chunk)
+        self.turn.receive(chunk)
+        self._wake()
 
     async def _save(self, stream: Stream) -> None:
         with anyio.move_on_after(0.5, shield=True):
@@ -464,18 +496,6 @@ class Session:
             if state is not None:
                 self._source.keep(state)
                 self._journal.saved(state)
-
-    async def _before_retry(self, error: LlmctlError, tries: int) -> None:
-        """Wait before the next try; raise ``error`` when it is time to give up."""
-        delays = self._policy.retry_delays_s
-        if tries >= len(delays):
-            raise error
-        asked = error.retry_after if isinstance(error, Overloaded) else None
-        delay = delays[tries] if asked is None else asked
-        if delay > LONGEST_RETRY_AFTER_S:
-            raise error
-        self._view.show(Retrying(error.message, delay, self.turn.position), self.turn.mark)
-        await anyio.sleep(delay)
 
     async def _wanted(self) -> None:
         """Wait while the reply is paused with its generation ended."""
@@ -537,7 +557,10 @@ class Session:
         """Say how the reply goes on, then let it."""
         resumed = Resumed(strategy, guarantee, self.turn.position)
         self._journal.resumed(resumed)
-        self._view.show(resumed, self.turn.mark)
+        if self.turn.phase is Phase.PAUSED:  # the reply goes on, its delivery does not
+            self._journal.paused(Paused(self._pause_reason, self.turn.mode, self.turn.position))
+        else:
+            self._view.show(resumed, self.turn.mark)
         self._may_deliver = True
         self._wake()
 
@@ -546,13 +569,12 @@ class Session:
             await self._change()
 
     async def _room(self) -> None:
-        while self._view.full:
-            await anyio.sleep(POLL_S)
+        if self._view.full:
+            await _until(lambda: not self._view.full)
 
     async def _end_with(self, end: End) -> None:
         """End once everything is out: until then a signal or a limit may still cut it."""
-        while not self._view.drain(0):
-            await anyio.sleep(POLL_S)
+        await _until(lambda: self._view.drain(0))
         self.stop(end)
 
     # -- clocks
@@ -588,12 +610,14 @@ class Session:
         await anyio.to_thread.run_sync(self._view.drain, GIVE_UP_FLUSH_S)
         mark = self._view.delivered
         timing = self._clocks.timing(self._new_tokens(mark))
-        self._journal.ended(end, timing)
+        resumable = end.resumable or self._only_refused(end)
+        self._journal.delivered(mark)
+        self._journal.ended(end, timing, resumable=resumable)
         await anyio.to_thread.run_sync(self._journal.sync)
         finished = Finished(
             generation=self._started.generation,
             end=end,
-            resumable=end.resumable and self._policy.stored,
+            resumable=resumable and self._policy.stored,
             finish_reason=self.turn.received.finish_reason,
             position=mark.position,
             usage=self.turn.received.usage,
@@ -603,6 +627,11 @@ class Session:
         self._view.show(finished, mark)
         await anyio.to_thread.run_sync(self._view.drain, GIVE_UP_FLUSH_S)
         return finished
+
+    def _only_refused(self, end: End) -> bool:
+        """Whether an earlier process's reply is as it was: only going on was refused."""
+        received = self.turn.received
+        return end is End.REFUSED and received.begun and received.deltas == self._had
 
     def _new_tokens(self, mark: Mark) -> int | None:
         if mark.tokens is None or self._first_count is None:
@@ -619,3 +648,11 @@ class Session:
     def _wake(self) -> None:
         while self._sleepers:
             self._sleepers.pop().set()
+
+
+async def _until(done: Callable[[], bool]) -> None:
+    """Wait for what only the writer thread brings about, looking less and less often."""
+    delay, longest = POLL_S
+    while not done():
+        await anyio.sleep(delay)
+        delay = min(2 * delay, longest)

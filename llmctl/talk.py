@@ -67,15 +67,13 @@ def _sentence(finished: Finished) -> str | None:
         kept = f" {where} of the reply are kept." if finished.resumable else ""
         return finished.problem.message + (kept if finished.position.chars else "")
     match finished.end:
-        case End.CLOSED_PIPE:
-            return None
         case End.TOKEN_LIMIT:
             return f"The reply reached its token limit at {where}."
         case End.CONTEXT_FULL:
             return f"The context is full; the reply ends at {where}."
         case End.PAUSED_BY_KEY | End.PAUSED_BY_LIMIT | End.PAUSED_BY_MARKER:
             return f"paused at {where}"
-        case end if end.status is Status.INTERRUPTED:
+        case end if end.status is Status.INTERRUPTED and end is not End.CLOSED_PIPE:
             return f"interrupted ({end.cause}) at {where}"
         case _:
             return None

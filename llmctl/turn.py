@@ -12,9 +12,9 @@ limits act when their text is delivered.
                       pause() resume() stop() ┘  flip the phase, at once
 
     phase        pause     resume      stop
-    STREAMING    PAUSED    –           ENDED
-    PAUSED       –         STREAMING   ENDED
-    ENDED        –         –           –          the first cause decides
+    STREAMING    PAUSED    -           ENDED
+    PAUSED       -         STREAMING   ENDED
+    ENDED        -         -           -          the first cause decides
 
 `TRANSITIONS` is that table; a pair that is not in it changes nothing.
 
@@ -117,6 +117,7 @@ class Received:
     context_full: bool = False
     usage: Usage | None = None
     tokens: int | None = 0
+    spent: int = 0
     deltas: int = 0
     chars: int = 0
     reasoning_chars: int = 0
@@ -137,6 +138,11 @@ class Received:
         return self._reasoning[0]
 
     @property
+    def begun(self) -> bool:
+        """Whether any text has come."""
+        return self.chars + self.reasoning_chars > 0
+
+    @property
     def finished(self) -> bool:
         """Whether the back end said that the reply is over."""
         return self.finish_reason is not None
@@ -144,7 +150,7 @@ class Received:
     def as_prefix(self) -> Prefix:
         """Return what a continuation has to stand on."""
         ids = None if self._ids is None else tuple(self._ids)
-        return Prefix(self.text, self.reasoning, ids, self.tokens)
+        return Prefix(self.text, self.reasoning, ids, self.tokens, self.spent)
 
     def add(self, chunk: Chunk) -> None:
         """Take in one chunk."""
@@ -164,6 +170,7 @@ class Received:
         self._count(chunk)
 
     def _count(self, chunk: Chunk) -> None:
+        self.spent += 1 if chunk.tokens is None else chunk.tokens
         if chunk.tokens is None or self.tokens is None:
             self.tokens = None
         else:

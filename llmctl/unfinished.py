@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-
 from llmctl.backends.choose import Unavailable
 from llmctl.config import Config
 from llmctl.conversation import Request
 from llmctl.environment import Environment
 from llmctl.errors import UsageError
-from llmctl.events import Chunk, End
+from llmctl.events import End
 from llmctl.foreground import Foreground, Manner
 from llmctl.journal import Journal, JournalBusy, Recorded
 from llmctl.records import InFlight, Records
@@ -42,57 +39,68 @@ def resume(
     with Records(env.data) as records:
         reply = _newest(records) if id_ is None else _named(id_, records)
         if reply is None:
-            return _complete(str(id_), manner, env, records)
+            return _complete(str(id_), manner, config, env, records)
         with Foreground(env, manner, config) as foreground:
-            journal, recorded = records.take(reply.generation, foreground.on_broken_journal)
+            journal, recorded = _take(reply.generation, records, foreground)
             try:
-                status = _go_on(journal, recorded, foreground, max_tokens)
+                return _go_on(journal, recorded, foreground, max_tokens)
             finally:
-                records.settle(journal)
-            return status
+                foreground.settle(records, journal)
+
+
+def _take(generation: str, records: Records, foreground: Foreground) -> tuple[Journal, Recorded]:
+    try:
+        return records.take(generation, foreground.on_broken_journal)
+    except FileNotFoundError as error:
+        raise UsageError(f"Reply {generation} has just been ended elsewhere.") from error
 
 
 def _go_on(
     journal: Journal, recorded: Recorded, foreground: Foreground, max_tokens: int | None
 ) -> int:
     header, manner = recorded.header, foreground.manner
+    request = request_to_go_on_with(recorded, journal, max_tokens)
     turn = Turn(
         header.markers if manner.markers is None else manner.markers,
         mode=foreground.mode,
         pause_after=manner.pause_after,
         mark=recorded.mark,
     )
-    for chunk in chunks_to_go_on_from(recorded):
+    for chunk in recorded.chunks:
         turn.receive(chunk)
     selection = selection_of(header.target, foreground.config, foreground.env)
     back_end = (
         Unavailable() if turn.received.finished else foreground.back_end(selection, stored=True)
     )
-    ladder = foreground.ladder(request_to_go_on_with(recorded, turn.received.tokens, max_tokens), back_end)
+    ladder = foreground.ladder(request, back_end)
     ladder.conditions, ladder.saved = recorded.conditions, recorded.saved
     ladder.guarantee = recorded.guarantee
     foreground.warn_about(recorded)
     return foreground.play(header, turn, journal, ladder, recorded).end.exit_code
 
 
-def chunks_to_go_on_from(recorded: Recorded) -> Sequence[Chunk]:
-    """Return what was received, without ends that this process goes beyond."""
-    last = len(recorded.chunks) - 1
-    if recorded.end is End.TOKEN_LIMIT:
-        last += 1
-    return [
-        chunk if place == last else replace(chunk, finish_reason=None)
-        for place, chunk in enumerate(recorded.chunks)
-    ]
+def request_to_go_on_with(
+    recorded: Recorded, journal: Journal, max_tokens: int | None = None
+) -> Request:
+    """Return the request with the bound that holds from now on.
 
-
-def request_to_go_on_with(recorded: Recorded, tokens: int | None, max_tokens: int | None) -> Request:
-    """Return the request with the bound that holds now."""
+    Args:
+        recorded: the reply; one that reached its bound is made ready to go on behind it.
+        journal: where a new bound is written down.
+        max_tokens: the bound on the whole reply; for one that reached its bound, what it
+            is granted on top of what there is. None: what there is, or as much once more.
+    """
     request = recorded.header.request
-    bound = request.options.max_tokens
-    if max_tokens is None and bound is not None and recorded.end is End.TOKEN_LIMIT:
-        max_tokens = bound + (bound if tokens is None else tokens)
-    return request if max_tokens is None else request.with_options(max_tokens=max_tokens)
+    first = request.options.max_tokens
+    bound = recorded.bound or first
+    if recorded.end is End.TOKEN_LIMIT:
+        grant = max_tokens or first
+        bound = None if grant is None else recorded.spent + grant
+        journal.bound(bound)
+        recorded.raise_bound(bound)
+    elif max_tokens is not None:
+        bound = max_tokens
+    return request.with_options(max_tokens=bound)
 
 
 def _newest(records: Records) -> InFlight:
@@ -129,11 +137,10 @@ def _named(id_: str, records: Records) -> InFlight | None:
     raise UsageError(f"Reply {asked.generation} can't be gone on with: {asked.reply['cause']}.")
 
 
-def _complete(id_: str, manner: Manner, env: Environment, records: Records) -> int:
-    """The reply is complete: print nothing, or all of it."""
-    if manner.full:
-        conversation, generation = records.find_reply(id_)
-        messages = records.conversation(conversation).messages
-        asked = next((m for m in messages if m.generation == generation), messages[-1])
-        env.write(asked.content)
-    return 0
+def _complete(id_: str, manner: Manner, config: Config, env: Environment, records: Records) -> int:
+    """The reply is complete: print nothing, or all of it; with ``--json`` say that it is."""
+    conversation, generation = records.find_reply(id_)
+    messages = records.conversation(conversation).messages
+    asked = next((m for m in messages if m.generation == generation), messages[-1])
+    with Foreground(env, manner, config) as foreground:
+        return foreground.show_ended(conversation, asked).exit_code

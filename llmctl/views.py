@@ -10,9 +10,11 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from llmctl.events import Channel, Delta, Event, Finished
+from llmctl.events import Channel, Delta, Event, Finished, Started
 from llmctl.output import Output
 from llmctl.turn import Mark
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class View:
@@ -23,6 +25,7 @@ class View:
         mark: where the reply's delivery stands already.
         on_delivered: called from the writer thread with each new mark.
         tell: called with every event that is not text, for the talk on stderr.
+        before: what earlier processes delivered, to be shown once more at the start.
     """
 
     def __init__(
@@ -32,8 +35,10 @@ class View:
         mark: Mark,
         on_delivered: Callable[[Mark], None],
         tell: Callable[[Event], None],
+        before: str = "",
     ) -> None:
         self._output = output
+        self._before = before
         self._on_delivered = on_delivered
         self._tell = tell
         self._shown = mark
@@ -41,10 +46,6 @@ class View:
 
     def show(self, event: Event, mark: Mark) -> None:
         """Take an event; never wait."""
-        raise NotImplementedError
-
-    def repeat(self, text: str, mark: Mark) -> None:
-        """Show text that an earlier process delivered; ``mark`` is where it ended."""
         raise NotImplementedError
 
     @property
@@ -93,13 +94,11 @@ class TextView(View):
             return
         if isinstance(event, Finished) and self._needs_newline():
             self._output.write("\n")
+        if isinstance(event, Started):
+            self._last = self._before
+            self._output.write(self._before)
         if not isinstance(event, Delta):
             self._tell(event)
-
-    def repeat(self, text: str, mark: Mark) -> None:  # noqa: ARG002  (the port has it)
-        """Write the text; the journal knows that it is out."""
-        self._last = text
-        self._output.write(text)
 
     def _write(self, text: str, before: Mark, mark: Mark) -> None:
         length = len(text)
@@ -118,13 +117,12 @@ class JsonView(View):
         """Write the event's line; a line that is out in part counts for nothing."""
         self._shown = mark
         self._output.write(_line(event), lambda _chars: self._went_out(mark), whole=True)
+        if isinstance(event, Started) and self._before:
+            again = Delta(Channel.CONTENT, self._before, mark.position)
+            self._output.write(_line(again))
         if not isinstance(event, Delta):
             self._tell(event)
 
-    def repeat(self, text: str, mark: Mark) -> None:
-        """Write the text as one delta; the journal knows that it is out."""
-        self._output.write(_line(Delta(Channel.CONTENT, text, mark.position)))
-
 
 def _line(event: Event) -> str:
-    return json.dumps(event.as_json(), ensure_ascii=False, separators=(",", ":")) + "\n"
+    return f"{_encode(event.as_json())}\n"

@@ -52,7 +52,7 @@ from llmctl.terminal.prompt_line import Kind, PromptLine
 from llmctl.terminal.screen import Screen
 from llmctl.terminal.tty import Terminal
 from llmctl.turn import Turn
-from llmctl.unfinished import chunks_to_go_on_from, request_to_go_on_with
+from llmctl.unfinished import request_to_go_on_with
 
 UNDO_S = 5.0
 """Seconds in which a stop can be taken back."""
@@ -185,13 +185,14 @@ class Chat:
         except LlmctlError as error:
             self.complain(error)
             return
+        request = request_to_go_on_with(recorded, journal)
         turn = Turn(recorded.header.markers, mode=self._holding.mode, mark=recorded.mark)
-        for chunk in chunks_to_go_on_from(recorded):
+        for chunk in recorded.chunks:
             turn.receive(chunk)
         if paused:
             turn.pause(PauseReason.KEY, Mode.CUT)
             self._show_what_was_said(recorded)
-        ladder = self._ladder(request_to_go_on_with(recorded, turn.received.tokens, None))
+        ladder = self._ladder(request)
         ladder.require = require or self.config.require
         ladder.conditions, ladder.saved = recorded.conditions, recorded.saved
         ladder.guarantee = recorded.guarantee

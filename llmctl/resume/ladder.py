@@ -7,13 +7,13 @@ was shown.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from llmctl.conversation import Prefix, Request
-from llmctl.errors import BelowRequire, StrategyUnavailable
+from llmctl.errors import BelowRequire, Refused, StrategyUnavailable
 from llmctl.events import Guarantee, Strategy
 from llmctl.resume.continuation import Continuation
 from llmctl.resume.instruct import Instruct
@@ -69,6 +69,15 @@ class Ladder:
         if self.saved is not None:
             self.back_end.discard(self.saved)
 
+    def spent(self, prefix: Prefix) -> bool:
+        """Say whether a reply that stands at ``prefix`` has reached its token limit."""
+        bound = self.request.options.max_tokens
+        return bound is not None and prefix.tokens is not None and prefix.tokens >= bound
+
+    def may_go_on(self, prefix: Prefix) -> bool:
+        """Say whether any way to go on behind ``prefix`` may be exact enough."""
+        return any(True for _ in self._promising(self._standing(prefix, lambda: None)))
+
     @asynccontextmanager
     async def start(self) -> AsyncIterator[Opened]:
         """Ask for the reply."""
@@ -83,9 +92,7 @@ class Ladder:
         Raises:
             BelowRequire: none is exact enough.
         """
-        standing = Standing(
-            self.request, prefix, self.conditions, self.guarantee, self.saved, alive
-        )
+        standing = self._standing(prefix, alive)
         async with AsyncExitStack() as stack:
             opened = await self._climb(standing, stack)
             self.guarantee = opened.guarantee or self.guarantee
@@ -93,21 +100,32 @@ class Ladder:
 
     async def _climb(self, standing: Standing, stack: AsyncExitStack) -> Opened:
         reasons = []
-        for rung in self.rungs:
-            promise = rung.promise(standing, self.back_end)
-            if promise is None or not promise.at_least(self.require):
-                continue
+        refusal: Refused | None = None
+        for rung in self._promising(standing):
             async with AsyncExitStack() as attempt:
                 try:
                     opened = await attempt.enter_async_context(rung.open(standing, self.back_end))
                 except StrategyUnavailable as error:
                     reasons.append(f"{rung.strategy}: {error.message}")
                     continue
+                except Refused as error:  # this way of asking, or all asking: the next will tell
+                    refusal = refusal or error
+                    continue
                 if opened.guarantee is not None and opened.guarantee.at_least(self.require):
                     stack.push_async_callback(attempt.pop_all().aclose)
                     return opened
                 reasons.append(f"{rung.strategy}: reached only {opened.guarantee}.")
-        raise _none_left(self.require, reasons)
+        raise refusal or _none_left(self.require, reasons)
+
+    def _standing(self, prefix: Prefix, alive: Callable[[], None]) -> Standing:
+        return Standing(self.request, prefix, self.conditions, self.guarantee, self.saved, alive)
+
+    def _promising(self, standing: Standing) -> Iterator[Rung]:
+        """Yield the ways that may be exact enough, strongest first."""
+        for rung in self.rungs:
+            promise = rung.promise(standing, self.back_end)
+            if promise is not None and promise.at_least(self.require):
+                yield rung
 
 
 def _none_left(require: Guarantee, reasons: list[str]) -> BelowRequire:

@@ -35,10 +35,10 @@ class Standing:
     @property
     def rest(self) -> Request:
         """The request with the bound on what is still to come."""
-        bound, done = self.request.options.max_tokens, self.prefix.tokens
-        if bound is None or done is None:
+        bound = self.request.options.max_tokens
+        if bound is None:
             return self.request
-        return self.request.with_options(max_tokens=max(1, bound - done))
+        return self.request.with_options(max_tokens=max(1, bound - self.prefix.spent))
 
 
 class Rung(Protocol):
