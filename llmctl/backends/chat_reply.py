@@ -9,7 +9,7 @@ said so (a ``finish_reason``, or ``[DONE]``), and not otherwise.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from llmctl.backends.surrogates import SurrogateJoiner
@@ -53,8 +53,8 @@ class ReplyReader:
         """Whether the server said that the reply is at its end."""
         return self.done or self.finish_reason is not None
 
-    def read(self, data: str, kind: str = "message") -> Iterator[Chunk]:
-        """Yield what one event adds to the reply.
+    def read(self, data: str, kind: str = "message") -> list[Chunk]:
+        """Return what one event adds to the reply.
 
         Args:
             data: the event's data.
@@ -66,17 +66,12 @@ class ReplyReader:
         """
         if data == _DONE:
             self.done = True
-            return
+            return []
         event = json.loads(data)
-        if not isinstance(event, dict):
-            raise ValueError("not a JSON object")  # noqa: TRY004  (one kind of garbage)
-        if kind == "error" or event.get("error"):
-            raise ErrorEvent(event.get("error") or event)
-        if event.get("usage"):
-            self.usage = _usage(event["usage"])
-        for choice in event.get("choices") or ():
-            if not choice.get("index"):
-                yield from self._choice(choice, event)
+        try:
+            return self._event(event, kind)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError("JSON of another shape") from error
 
     def last(self) -> Iterator[Chunk]:
         """Yield what ends the reply: half a character left over, and the end itself."""
@@ -89,18 +84,40 @@ class ReplyReader:
             usage=self.usage,
         )
 
-    def _choice(self, choice: Mapping[str, Any], event: Mapping[str, Any]) -> Iterator[Chunk]:
+    def _event(self, event: Mapping[str, Any], kind: str) -> list[Chunk]:
+        if kind == "error" or event.get("error"):
+            raise ErrorEvent(event.get("error") or event)
+        if usage := event.get("usage"):
+            self.usage = _usage(usage)
+        chunks: list[Chunk] = []
+        for choice in event.get("choices") or ():
+            if not choice.get("index"):
+                self._choice(choice, event, chunks)
+        return chunks
+
+    def _choice(
+        self, choice: Mapping[str, Any], event: Mapping[str, Any], chunks: list[Chunk]
+    ) -> None:
         delta = choice.get("delta") or choice.get("message") or {}
         self.finish_reason = choice.get("finish_reason") or self.finish_reason
-        if reasoning := delta.get("reasoning_content") or delta.get("reasoning"):
+        content: Any = delta.get("content") or delta.get("refusal") or ""
+        reasoning: Any = delta.get("reasoning_content") or delta.get("reasoning") or ""
+        if not isinstance(content, str):
+            content, reasoning = _parts(content, "text"), _parts(content, "thinking")
+        if reasoning:
             self._counter.reasoning()
             if text := self._joiners[Channel.REASONING].join(reasoning):
-                yield Chunk(text, Channel.REASONING)
-        content = delta.get("content") or delta.get("refusal") or ""
+                chunks.append(Chunk(text, Channel.REASONING))
         text = self._joiners[Channel.CONTENT].join(content)
-        tokens, ends, ids = self._counter.count(text, choice, event)
+        counted = self._counter.count(text, choice, event)
         if text:
-            yield Chunk(text, Channel.CONTENT, tokens, ends, ids)
+            chunks.append(Chunk(text, Channel.CONTENT, *counted))
+
+
+def _parts(parts: Iterable[Mapping[str, Any]], kind: str) -> str:
+    """Return the text of one kind of parts, which may have parts themselves (Mistral)."""
+    values = [part[kind] for part in parts if part["type"] == kind]
+    return "".join(v if isinstance(v, str) else _parts(v, "text") for v in values)
 
 
 def _usage(usage: Mapping[str, Any]) -> Usage:

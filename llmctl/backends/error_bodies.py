@@ -43,9 +43,9 @@ def message(body: object) -> str:
     match body:
         case str():
             return body
-        case {"message": str(text)} | {"detail": str(text)} | {"msg": str(text)}:
-            return text
-        case {"error": inner} | {"detail": inner} | [inner, *_]:
+        case {"msg": str(text), "loc": [*where]}:
+            return f"{'.'.join(map(str, where))}: {text}"
+        case {"error": inner} | {"message": inner} | {"detail": inner} | [inner, *_]:
             return message(inner)
     return ""
 

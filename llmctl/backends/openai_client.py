@@ -8,7 +8,7 @@ prompt and key elsewhere), headers about this machine, and another service's org
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urljoin
 
@@ -19,18 +19,9 @@ from llmctl.backends.openai_errors import BROKEN_STREAM, Explainer
 from llmctl.errors import Refused, UsageError
 from llmctl.profiles import Profile, is_on_this_machine
 
-_UNASKED = (
-    "X-Stainless-Arch",
-    "X-Stainless-Async",
-    "X-Stainless-Lang",
-    "X-Stainless-OS",
-    "X-Stainless-Package-Version",
-    "X-Stainless-Read-Timeout",
-    "X-Stainless-Retry-Count",
-    "X-Stainless-Runtime",
-    "X-Stainless-Runtime-Version",
-)
-_OPENAI_ONLY = ("OpenAI-Organization", "OpenAI-Project")
+_WANTED = {"accept", "content-type"}
+_ADDED_LATE = ("X-Stainless-Read-Timeout", "X-Stainless-Retry-Count")
+"""Headers the package adds to a request behind its default ones."""
 _NO_KEY = "none"
 """The package wants some key; without one its header is left out."""
 
@@ -58,7 +49,6 @@ class OpenAiClient:
         self, profile: Profile, key: str | None, *, connect_timeout_s: float | None = None
     ) -> None:
         _check_key(key)
-        self._headers = _headers(profile, key)
         self._base_url = profile.base_url
         try:
             self.explain = Explainer(profile.base_url, key)
@@ -72,6 +62,7 @@ class OpenAiClient:
         except (ImportError, ValueError, httpx2.InvalidURL) as error:
             message = f"The address or the proxy settings can't be used: {error}"
             raise UsageError(message) from error
+        self._headers = _headers(profile, key, self._client.default_headers)
 
     async def post(
         self, path: str, body: Mapping[str, Any], *, base_url: str | None = None
@@ -121,13 +112,21 @@ def _http_client(base_url: str) -> httpx2.AsyncClient:
     )
 
 
-def _headers(profile: Profile, key: str | None) -> dict[str, str | openai.Omit]:
-    unwanted = [*_UNASKED]
-    if profile.name != "openai":
-        unwanted += _OPENAI_ONLY
-    if key is None:
-        unwanted.append("Authorization")
-    return {"User-Agent": "llmctl", **{name: openai.Omit() for name in unwanted}}
+def _headers(
+    profile: Profile, key: str | None, defaults: Iterable[str]
+) -> dict[str, str | openai.Omit]:
+    """Return our headers, and leave out what the package and its environment would add.
+
+    ``OPENAI_ORG_ID``, ``OPENAI_PROJECT_ID`` and ``OPENAI_CUSTOM_HEADERS`` are for OpenAI only.
+    """
+    ours = {name for name in defaults if not name.lower().startswith("x-stainless-")}
+    kept = ours if profile.name == "openai" else set()
+    dropped = [n for n in (*defaults, *_ADDED_LATE) if n.lower() not in _WANTED and n not in kept]
+    return {
+        **{name: openai.Omit() for name in dropped},
+        "User-Agent": "llmctl",
+        "Authorization": openai.Omit() if key is None else f"Bearer {key}",
+    }
 
 
 def _check_key(key: str | None) -> None:

@@ -166,10 +166,14 @@ async def test_headers_nobody_asked_for_are_not_sent(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
     monkeypatch.setenv("OPENAI_PROJECT_ID", "project-1")
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", f"X-Mine: 1\nAuthorization: Bearer {KEY}")
     with OracleServer() as server:
-        async with back_end(server.base_url) as made:
+        async with back_end(server.base_url) as made, back_end(server.base_url, key="k") as keyed:
             await reply(made)
-        headers = server.requests[0].headers
+            await reply(keyed)
+        headers, other = (record.headers for record in server.requests)
+    assert other["authorization"] == "Bearer k"
+    assert set(other) == {*headers, "authorization"}
     sent = {"host", "accept", "accept-encoding", "connection", "content-type", "content-length"}
     assert set(headers) == sent | {"user-agent"}
     assert headers["user-agent"] == "llmctl"
@@ -508,8 +512,9 @@ async def test_garbage_in_place_of_http() -> None:
 
 
 async def test_a_server_that_refuses_to_be_asked_for_usage_is_asked_without_it() -> None:
-    sorry = b'{"error": {"message": "Unknown field: stream_options"}}'
-    no = answer(sorry, JSON, status="400 Bad Request")
+    where = {"loc": ["body", "stream_options"], "msg": "Extra inputs are not permitted"}
+    sorry = json.dumps({"detail": [where]}).encode()
+    no = answer(sorry, JSON, status="422 Unprocessable Content")
     yes = answer(stream_of("a"), SSE)
     async with canned(no, yes, yes) as server, back_end(server.url) as made:
         assert text_of(await reply(made)) == "a"

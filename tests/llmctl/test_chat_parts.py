@@ -191,12 +191,59 @@ def test_garbage_is_a_value_error(garbage: str) -> None:
         read(reader(), garbage)
 
 
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+        lambda inner: (
+            st.lists(inner, max_size=2)
+            | st.dictionaries(
+                st.sampled_from(
+                    [
+                        "choices",
+                        "delta",
+                        "content",
+                        "index",
+                        "usage",
+                        "logprobs",
+                        "token_ids",
+                        "type",
+                        "text",
+                        "thinking",
+                        "timings",
+                        "reasoning",
+                        "bytes",
+                        "error",
+                    ]
+                ),
+                inner,
+                max_size=3,
+            )
+        ),
+        max_leaves=8,
+    )
+)
+def test_json_of_any_shape_is_a_reply_an_error_or_a_value_error(event: object) -> None:
+    try:
+        chunks = reader(trusts_usage=True).read(json.dumps({"choices": [{"delta": event}]}))
+        chunks += reader(trusts_usage=True).read(json.dumps(event))
+    except (ValueError, ErrorEvent):
+        return
+    assert all(isinstance(chunk.text, str) for chunk in chunks)
+
+
+def test_content_in_parts() -> None:
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+    parts = [thought, {"type": "text", "text": "Hi"}]
+    chunks = read(reader(), {"choices": [{"delta": {"content": parts}}]})
+    assert chunks == [Chunk("hm", Channel.REASONING), Chunk("Hi")]
+
+
 def test_error_events() -> None:
     with pytest.raises(ErrorEvent) as caught:
         read(reader(), {"error": {"message": "no"}})
     assert caught.value.body == {"message": "no"}
     with pytest.raises(ErrorEvent):
-        list(reader().read('{"message": "no"}', "error"))
+        reader().read('{"message": "no"}', "error")
 
 
 # Surrogates.
@@ -421,7 +468,8 @@ def test_context_fields_of_llama_server() -> None:
         ({"error": {"message": "a"}}, "a"),
         ({"error": "a"}, "a"),
         ([{"error": {"message": "a"}}], "a"),
-        ({"detail": [{"loc": ["body"], "msg": "a"}]}, "a"),
+        ({"detail": [{"loc": ["body", "seed"], "msg": "a"}]}, "body.seed: a"),
+        ({"message": {"detail": [{"loc": ["body", 0], "msg": "a"}]}}, "body.0: a"),
         ("plain\n\x1b[31mtext", "plain [31mtext"),
         ("<html>no</html>", ""),
         ({"message": "bad key sk-1, sk-1!"}, "bad key [key], [key]!"),
