@@ -49,6 +49,9 @@ HIGH_WATER = 64 * 1024
 TAIL_CHARS = 16 * 1024
 """Characters of text that are remembered, to paint them again."""
 
+ASIDE_PATIENCE_S = 1.0
+"""Seconds that a terminal gets to take what was written before somebody else writes."""
+
 POLL_S = 0.005
 """Seconds between two looks whether the last frame is out."""
 
@@ -92,7 +95,18 @@ class Handle(Protocol):
         """Forget it."""
 
 
-CallLater = Callable[[float, Callable[[], None]], Handle]
+CallLater = Callable[[float, Callable[[], None]], Handle | None]
+
+
+class Tty(Protocol):
+    """What a screen asks of the terminal it is on."""
+
+    @property
+    def in_foreground(self) -> bool:
+        """Whether the terminal is ours to write to."""
+
+    def size(self) -> tuple[int, int]:
+        """Return the columns and rows there are now."""
 
 
 class Surface(Protocol):
@@ -135,11 +149,18 @@ class Surface(Protocol):
                 without a warning.
         """
 
+    def aside(self, do: Callable[[], object]) -> None:
+        """Step aside while ``do`` has the terminal to itself, then come back as it was."""
+
     def resized(self) -> None:
         """Follow the terminal's new size."""
 
     def redraw(self) -> None:
         """Clear the screen, then paint the end of this text and the footer."""
+
+    @property
+    def columns(self) -> int:
+        """How wide the terminal is now."""
 
     @property
     def full(self) -> bool:
@@ -158,30 +179,32 @@ class Screen:
 
     Args:
         output: the writer of the terminal; it must not clean what it is given.
-        size: tells the terminal's columns and rows.
+        terminal: tells its size, and whether it is ours.
         now: a clock in seconds.
-        call_later: calls back after so many seconds; by default on the running loop.
+        call_later: calls back after so many seconds, or returns None if nothing can do that
+            (then all is painted at once); by default the running loop's.
     """
 
     def __init__(
         self,
         output: Output,
-        size: Callable[[], tuple[int, int]],
+        terminal: Tty,
         *,
         now: Callable[[], float] = time.monotonic,
         call_later: CallLater | None = None,
     ) -> None:
         self._output = output
-        self._size = size
+        self._terminal = terminal
         self._now = now
         self._call_later = call_later or _on_the_running_loop
-        self._known_size = size()
+        self._known_size = terminal.size()
         self._caret = Caret(self._known_size[0])
         self._waiting: deque[tuple[str, OnShown | None]] = deque()
         self._waiting_chars = 0
         self._footer: tuple[Row, ...] = ()
         self._painted: tuple[Row, ...] = ()
         self._stale = False
+        self._away = False
         self._fresh = True
         self._tail = ""
         self._last_frame = float("-inf")
@@ -209,16 +232,16 @@ class Screen:
     def flush(self) -> None:
         """Paint everything now."""
         self._stop_timer()
-        while self._is_due:
+        while self._is_due and self._is_ours():
             self._paint()
 
     def finish(self) -> str:
         """Take the footer away; leave the cursor on a fresh line."""
         self._footer = ()
         self.flush()
-        if not self._fresh:
-            self._write("\r\n")
         begun = self._tail.rpartition("\n")[2]
+        if begun:
+            self._write("\r\n")
         self._begin_anew()
         return begun
 
@@ -237,6 +260,15 @@ class Screen:
         self._stale = True
         self.append(last_rows(begun, columns, rows - 1))
 
+    def aside(self, do: Callable[[], object]) -> None:
+        """Step aside while ``do`` has the terminal to itself."""
+        footer = self._footer
+        begun = self.finish()
+        self._output.drain(ASIDE_PATIENCE_S)
+        do()
+        self.reopen(begun)
+        self.footer(footer)
+
     def resized(self) -> None:
         """Follow the terminal's new size; the text it has wrapped anew itself."""
         self._follow_size()
@@ -252,6 +284,11 @@ class Screen:
         self._caret = Caret(columns)
         self._caret.put(text)
         self._write(_BEGIN + _CLEAR + self._framed(text) + _END)
+
+    @property
+    def columns(self) -> int:
+        """How wide the terminal is now."""
+        return self._terminal.size()[0]
 
     @property
     def full(self) -> bool:
@@ -278,15 +315,26 @@ class Screen:
         if self._timer is not None:
             return
         wait = self._last_frame + FRAME_S - self._now()
-        if wait <= 0 and self._output.drain(0):
+        if wait <= 0 and self._output.drain(0) and self._is_ours():
             self._paint()
             wait = FRAME_S
         if self._is_due:
             self._timer = self._call_later(max(wait, POLL_S), self._time_is_up)
+            if self._timer is None:
+                self.flush()
 
     def _time_is_up(self) -> None:
         self._timer = None
         self._soon()
+
+    def _is_ours(self) -> bool:
+        """Say whether we may paint; what a shell wrote while we might not ended its line."""
+        ours = self._terminal.in_foreground
+        if ours and self._away:
+            self._away = False
+            self.reopen()
+        self._away = not ours
+        return ours
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -355,7 +403,7 @@ class Screen:
         self._tail = ""
 
     def _follow_size(self) -> None:
-        size = self._size()
+        size = self._terminal.size()
         if size != self._known_size:
             self._known_size = size
             self._caret.resize(size[0])
@@ -368,11 +416,13 @@ class PlainScreen:
     What a footer would say arrives through `line`. See `Surface` for the methods.
 
     Args:
-        output: the writer of the terminal.
+        output: the writer of the terminal; it must not clean what it is given.
+        terminal: tells its size.
     """
 
-    def __init__(self, output: Output) -> None:
+    def __init__(self, output: Output, terminal: Tty) -> None:
         self._output = output
+        self._terminal = terminal
         self._last = ""
 
     def append(self, text: str, on_shown: OnShown | None = None) -> None:
@@ -406,11 +456,22 @@ class PlainScreen:
         """What somebody else has written ended its line."""
         self._last = ""
 
+    def aside(self, do: Callable[[], object]) -> None:
+        """Step aside while ``do`` has the terminal to itself."""
+        self.finish()
+        self._output.drain(ASIDE_PATIENCE_S)
+        do()
+
     def resized(self) -> None:
         """The terminal wraps its lines itself."""
 
     def redraw(self) -> None:
         """Nothing was drawn."""
+
+    @property
+    def columns(self) -> int:
+        """How wide the terminal is now."""
+        return self._terminal.size()[0]
 
     @property
     def full(self) -> bool:
@@ -436,5 +497,8 @@ async def _until_out(output: Output) -> None:
         await asyncio.sleep(POLL_S)
 
 
-def _on_the_running_loop(seconds: float, call: Callable[[], None]) -> Handle:
-    return asyncio.get_running_loop().call_later(seconds, call)
+def _on_the_running_loop(seconds: float, call: Callable[[], None]) -> Handle | None:
+    try:
+        return asyncio.get_running_loop().call_later(seconds, call)
+    except RuntimeError:  # no loop runs yet
+        return None

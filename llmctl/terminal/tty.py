@@ -60,6 +60,7 @@ class Terminal:
         self.keys = keys
         self.screen = screen
         self._before: list[Any] | None = None
+        self._keyboard: Keyboard | None = None
 
     @classmethod
     def find(cls, stdin: int, stdout: int) -> Self | None:
@@ -109,14 +110,11 @@ class Terminal:
 
     @property
     def in_foreground(self) -> bool:
-        """Whether the terminal is ours to change."""
-        try:
-            return os.tcgetpgrp(self.keys) == os.getpgrp()
-        except OSError:  # it was hung up
-            return False
+        """Whether the terminal is ours to read and to change."""
+        return in_foreground(self.keys)
 
     def regain(self) -> bool:
-        """Make the terminal raw again after somebody else had it; say whether it is ours."""
+        """Make the terminal raw again if it is ours; say whether it is."""
         if self._before is None or not self.in_foreground:
             return False
         self._set(raw(self._before))
@@ -130,17 +128,34 @@ class Terminal:
         to continue us, or the signal is ignored) it returns at once.
 
         Returns:
-            Whether the terminal is ours again, and raw. If not, we go on in the background:
-            wait for `foreground` before anything is read or painted.
+            As `continued`.
         """
+        if self._keyboard is not None:
+            self._keyboard.stop()
         self._restore()
         _stop_the_group()
-        return self.regain()
+        return self.continued()
 
-    async def foreground(self) -> None:
-        """Wait until the terminal is ours and raw: a shell need not tell when it is."""
-        while not self.regain():  # noqa: ASYNC110  (nobody tells)
-            await asyncio.sleep(FOREGROUND_POLL_S)
+    def continued(self) -> bool:
+        """Take the terminal back after we were stopped; also when nobody asked us (SIGCONT).
+
+        Returns:
+            Whether it is ours and raw. If not, we run in the background: no key is read
+            until a shell puts us into the foreground, which nobody tells us, so we look.
+        """
+        ours = self.regain()
+        if self._keyboard is not None:
+            self._keyboard.stop()
+            self._keyboard.start() if ours else self._look_later()
+        return ours
+
+    def call_soon(self, call: Callable[..., object], *args: object) -> None:
+        """Have the running loop call something; for handlers of signals.
+
+        Raises:
+            RuntimeError: no loop runs in this thread.
+        """
+        asyncio.get_running_loop().call_soon_threadsafe(call, *args)
 
     def size(self) -> tuple[int, int]:
         """Return the columns and rows there are now."""
@@ -152,20 +167,34 @@ class Terminal:
 
     @contextmanager
     def attach(
-        self, on_press: Callable[[Press], None], on_gone: Callable[[], None] = lambda: None
+        self,
+        on_press: Callable[[Press], None],
+        on_gone: Callable[[], None] = lambda: None,
+        *,
+        ahead: bytes = b"",
     ) -> Iterator[Keyboard]:
         """Hear keys while the block runs; afterwards unread bytes are left to the next reader.
 
         Args:
             on_press: called in the running loop with each press.
             on_gone: called once when the terminal has been hung up.
+            ahead: what the last reader read and did not use.
         """
-        keyboard = Keyboard(self.keys, on_press, on_gone)
-        keyboard.start()
+        self._keyboard = keyboard = Keyboard(self.keys, on_press, on_gone)
+        if self.continued():
+            keyboard.take(ahead)
         try:
             yield keyboard
         finally:
+            self._keyboard = None
             keyboard.stop()
+
+    def _look_later(self) -> None:
+        asyncio.get_running_loop().call_later(FOREGROUND_POLL_S, self._look)
+
+    def _look(self) -> None:
+        if self._keyboard is not None and not self._keyboard.listens:
+            self.continued()
 
     def _restore(self) -> None:
         if self._before is not None and self.in_foreground:
@@ -211,8 +240,14 @@ class Keyboard:
         self._on_press = on_press
         self._on_gone = on_gone
         self._timer: asyncio.TimerHandle | None = None
-        self._quiet = asyncio.Event()
-        self._quiet.set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._settled = asyncio.Event()
+        self._settled.set()
+
+    @property
+    def listens(self) -> bool:
+        """Whether keys are read now."""
+        return self._loop is not None
 
     def start(self) -> None:
         """Begin to listen."""
@@ -220,31 +255,39 @@ class Keyboard:
         self._loop.add_reader(self._descriptor, self._read)
 
     def stop(self) -> None:
-        """Listen no more; what had begun is forgotten."""
-        self._loop.remove_reader(self._descriptor)
+        """Listen no more; a key that had begun is forgotten."""
+        if self._loop is not None:
+            self._loop.remove_reader(self._descriptor)
+            self._loop = None
         self._stop_timer()
+        self._parser = KeyParser()
+        self._settled.set()
+
+    def take(self, data: bytes) -> None:
+        """Take bytes as if they had been read."""
+        self._tell(self._parser.feed(data))
+        if self._parser.pending or self._parser.pasting:
+            self._settled.clear()
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(ESC_DELAY_S, self._nothing_followed)
+        else:
+            self._settled.set()
 
     async def settled(self) -> None:
         """Wait until no key is half read, so that the next reader finds whole ones.
 
         A paste whose end does not come is waited for `ESC_DELAY_S` after its last byte.
         """
-        await self._quiet.wait()
+        await self._settled.wait()
 
     def _read(self) -> None:
-        self._stop_timer()
         data = self._receive()
         if data is None:
-            self._loop.remove_reader(self._descriptor)
-            self._quiet.set()
+            self.stop()
             self._on_gone()
-            return
-        self._tell(self._parser.feed(data))
-        if self._parser.pending or self._parser.pasting:
-            self._quiet.clear()
-            self._timer = self._loop.call_later(ESC_DELAY_S, self._nothing_followed)
-        else:
-            self._quiet.set()
+        elif data:
+            self._stop_timer()
+            self.take(data)
 
     def _receive(self) -> bytes | None:
         """Return the bytes that are there; None if the terminal is gone."""
@@ -257,7 +300,7 @@ class Keyboard:
 
     def _nothing_followed(self) -> None:
         self._timer = None
-        self._quiet.set()
+        self._settled.set()
         self._tell(self._parser.flush())
 
     def _tell(self, presses: list[Press]) -> None:
@@ -268,6 +311,14 @@ class Keyboard:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def in_foreground(terminal: int) -> bool:
+    """Say whether our process group may read and change a terminal."""
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:  # it was hung up
+        return False
 
 
 def raw(attributes: list[Any]) -> list[Any]:
