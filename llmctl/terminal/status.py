@@ -7,7 +7,7 @@ everybody tries anyway). What never goes is the state itself and which key chang
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from llmctl.events import Position
@@ -96,6 +96,8 @@ def footer(facts: Facts, columns: int) -> list[Row]:
 
 def status(facts: Facts, columns: int) -> str:
     """Return the status row for a terminal of so many columns."""
+    if facts.state is State.STOPPING:
+        return fit(facts.state, columns - 1)
     words = _Words.of(facts)
     fields = [_lead(facts.state, words), *_figures(facts, words), *_keys(facts)]
     fields = [each for each in fields if each.text]
@@ -167,7 +169,7 @@ def _figures(facts: Facts, words: _Words) -> list[_Field]:
             return [_Field(facts.held, 5), buffered]
         case State.PAUSED_CUT:
             goes_on = _Field(f"resume goes on from {words.place}", 3)
-            return [_Field("connection closed", 5), goes_on, buffered]
+            return [_Field("connection closed", 5), goes_on, replace(buffered, rank=6)]
         case State.PAUSED_COMPLETE:
             waiting = f"{words.waiting} waiting"
             return [_Field(f"reply complete, {waiting}", 3, waiting)]
@@ -175,8 +177,6 @@ def _figures(facts: Facts, words: _Words) -> list[_Field]:
             return [_Field(f"at {words.at}", 5), buffered]
         case State.ASKED:
             return [_Field("the model asks"), _Field(f"at {words.at}", 5), buffered]
-        case State.STOPPING:
-            return []
         case _:
             return _progress(facts, words)
 
@@ -194,8 +194,6 @@ def _progress(facts: Facts, words: _Words) -> list[_Field]:
 
 def _keys(facts: Facts) -> list[_Field]:
     """Return what keys do now; with a draft, Space is text and Enter does something else."""
-    if facts.state is State.STOPPING:
-        return []
     if facts.draft:
         enter = _Field("Enter queues")
         if facts.state.paused:
