@@ -35,6 +35,7 @@ PACKAGES = (
     "rich",
     "tomlkit",
     "typer",
+    "wcwidth",
 )
 ENGINE = "xllamacpp"
 SPACE_WANTED = 500_000_000

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from llmctl._version import __version__
+from llmctl.doctor import PACKAGES
 
 ROOT = Path(__file__).parents[1]
 
@@ -121,6 +122,11 @@ def test_every_dependency_has_a_lower_bound_that_is_tested() -> None:
     ]
     assert all(re.fullmatch(r"[a-z0-9-]+>=[\d.]+", one) for one in wanted)
     assert "--resolution lowest-direct" in (ROOT / "Makefile").read_text()
+
+
+def test_the_doctor_looks_for_every_dependency() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert list(PACKAGES) == [one.partition(">=")[0] for one in project["dependencies"]]
 
 
 def test_the_changelog_has_a_place_for_what_comes() -> None:
