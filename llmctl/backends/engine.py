@@ -23,8 +23,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 import anyio
 
+from llmctl.backends.engine_errors import check
 from llmctl.environment import open_private, private_dir, running_interpreter
-from llmctl.errors import ContextFull, Disconnected, Refused, Unreachable
+from llmctl.errors import Disconnected, Unreachable
 
 if TYPE_CHECKING:
     import httpx2
@@ -140,22 +141,10 @@ class Engine:
             Refused: the engine said no.
             Disconnected: it is gone.
         """
-        import httpx2  # noqa: PLC0415  (100 ms that commands without an engine don't pay)
-
-        for last in (False, True):
-            try:
-                response = await self._http.request(
-                    "GET" if body is None else "POST", path, json=body
-                )
-            except httpx2.RemoteProtocolError as error:
-                if last or self.pid is None:
-                    raise await self.gone() from error
-            except httpx2.TransportError as error:
-                raise await self.gone() from error
-            else:
-                _check(response.status_code, response.content)
-                return response.json()
-        raise AssertionError
+        method = "GET" if body is None else "POST"
+        response = await self._send(self._http.build_request(method, path, json=body))
+        check(response.status_code, response.content)
+        return response.json()
 
     @asynccontextmanager
     async def stream(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[httpx2.Response]:
@@ -165,28 +154,25 @@ class Engine:
             Refused: the engine said no.
             Disconnected: it is gone.
         """
-        import httpx2  # noqa: PLC0415  (as above)
-
         request = self._http.build_request("POST", path, json=body)
+        response = await self._send(request, stream=True)
         try:
-            response = await self._http.send(request, stream=True)
-        except httpx2.RemoteProtocolError:
-            response = await self._again(request)
-        except httpx2.TransportError as error:
-            raise await self.gone() from error
-        try:
-            if response.status_code != 200:  # noqa: PLR2004  (HTTP's OK)
-                _check(response.status_code, await response.aread())
+            if response.is_error:
+                check(response.status_code, await response.aread())
             yield response
         finally:
             with anyio.CancelScope(shield=True):
                 await response.aclose()
 
-    async def _again(self, request: httpx2.Request) -> httpx2.Response:
-        import httpx2  # noqa: PLC0415  (as above)
+    async def _send(self, request: httpx2.Request, *, stream: bool = False) -> httpx2.Response:
+        """Send a request; once more if the engine hangs up without a word."""
+        import httpx2  # noqa: PLC0415  (100 ms that commands without an engine don't pay)
 
         try:
-            return await self._http.send(request, stream=True)
+            try:
+                return await self._http.send(request, stream=stream)
+            except httpx2.RemoteProtocolError:
+                return await self._http.send(request, stream=stream)
         except httpx2.TransportError as error:
             raise await self.gone() from error
 
@@ -299,28 +285,6 @@ def _client(url: str, secret: str) -> httpx2.AsyncClient:
         limits=httpx2.Limits(max_keepalive_connections=0),
         trust_env=False,
     )
-
-
-def _check(status: int, content: bytes) -> None:
-    """Raise what an answer that is not 200 means."""
-    if status == 200:  # noqa: PLR2004  (HTTP's OK)
-        return
-    try:
-        error = json.loads(content)["error"]
-    except (ValueError, KeyError, TypeError):
-        error = {"message": content.decode("utf-8", "replace")[:200]}
-    raise refusal(error)
-
-
-def refusal(error: Mapping[str, Any]) -> Refused:
-    """Return what an error object of the engine means."""
-    if error.get("type") == "exceed_context_size_error":
-        prompt, context = error.get("n_prompt_tokens"), error.get("n_ctx")
-        return ContextFull(
-            f"The prompt has {prompt} tokens, and the model's context holds {context}.",
-            "Shorten the prompt, or start a new conversation.",
-        )
-    return Refused(f"The embedded engine refused: {error.get('message')}")
 
 
 def _stderr(log: Path | None) -> IO[Any]:

@@ -110,15 +110,15 @@ def _die_with(parent: int) -> None:
 
 
 def _set_variables() -> None:
-    """Drop what would change the arithmetic, and let waiting threads sleep.
+    """Drop what would change the arithmetic, and let waiting threads go to sleep soon.
 
-    OpenMP threads that spin while they wait make an engine several times slower as soon
-    as something else wants a processor.
+    OpenMP threads that spin for long while they wait make an engine several times slower
+    as soon as something else wants a processor (docs/engine.md).
     """
     for name in list(os.environ):
         if name.startswith(_CHANGE_ARITHMETIC):
             del os.environ[name]
-    os.environ["OMP_WAIT_POLICY"] = "passive"
+    os.environ["GOMP_SPINCOUNT"] = "1000"
 
 
 def _say(descriptor: int, answer: dict[str, Any]) -> None:

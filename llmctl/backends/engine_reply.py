@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from llmctl.backends.chat_reply import ReplyReader
-from llmctl.backends.engine import refusal
+from llmctl.backends.engine_errors import refusal
 from llmctl.backends.token_counts import TokenCounter
 from llmctl.events import Chunk, Usage
 

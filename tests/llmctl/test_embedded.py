@@ -159,12 +159,15 @@ async def test_without_the_state_a_replay_says_that_it_started_elsewhere(engine:
 
 
 async def test_another_seed_prompt_or_option_is_another_condition(engine: Embedded) -> None:
-    base = (await whole(engine, ask(STORY, max_tokens=2))).conditions
-    more = (await whole(engine, ask(STORY, max_tokens=3))).conditions
-    assert more == base  # a bound on the length changes no token
+    first = await whole(engine, ask(STORY, max_tokens=2))
+    base = first.conditions
+    more = await whole(engine, ask(STORY, max_tokens=3), again=base, by=Strategy.REPLAY)
+    assert more.conditions == base  # a bound on the length changes no token
+    assert more.text.startswith(first.text)
     others = (ask(STORY, seed=8), ask(STORY + "!"), ask(STORY, top_p=0.5), ask(STORY, stop=("x",)))
     for other in others:
-        assert (await cut(engine, other, 1)).conditions != base
+        reply = await cut(engine, other, 1, again=base, by=Strategy.REPLAY)
+        assert reply.conditions != base
 
 
 async def test_an_unrelated_prompt_starts_empty_and_saves_nothing(engine: Embedded) -> None:
