@@ -37,6 +37,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from llmctl.conversation import Request
+from llmctl.environment import FILE_MODE
 from llmctl.errors import LlmctlError
 from llmctl.events import (
     Action,
@@ -204,7 +205,8 @@ class Journal:
         Raises:
             OSError: the file can't be made.
         """
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, FILE_MODE)
+        os.fchmod(fd, FILE_MODE)  # a umask may have taken bits from the owner too
         fcntl.flock(fd, fcntl.LOCK_EX)
         journal = cls(path, fd, on_broken)
         journal._write({"type": "header", "journal": VERSION, **header.as_json()})

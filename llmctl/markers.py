@@ -29,7 +29,10 @@ DEFAULT_MARKERS: Mapping[str, Action] = {
     "!!STOP": Action.STOP,
 }
 
-_OPENING = re.compile(r"[ \t>]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)*(`{3,}(?=[^`]*$)|~{3,})")
+_OPENING = re.compile(
+    r"(?:[ \t>]|(?:[-*+]|\d{1,9}[.)])(?=[ \t]))*"  # quotes and list items, in any order
+    r"(`{3,}(?=[^`]*$)|~{3,})"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ half-way is put right when the records are opened. A deletion deletes from both.
 from __future__ import annotations
 
 import fcntl
-import os
 import secrets
 import threading
 import time
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from llmctl.environment import private_dir
+from llmctl.environment import open_private, private_dir
 from llmctl.errors import UsageError
 from llmctl.events import End, Position
 from llmctl.journal import (
@@ -309,14 +308,13 @@ class Records:
             if self._locked:
                 yield
                 return
-            fd = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX)
+            with open_private(self._folder / "lock", "ab") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
                 self._locked = True
-                yield
-            finally:
-                self._locked = False
-                os.close(fd)
+                try:
+                    yield
+                finally:
+                    self._locked = False
 
     @property
     def _store(self) -> Store:

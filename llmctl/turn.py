@@ -183,16 +183,21 @@ class Received:
 
 @dataclass(slots=True)
 class _Span:
-    """Tokens whose text ends at ``end`` of the model text and began at ``start``."""
+    """Tokens that end in the model text behind ``start``, up to ``end``.
+
+    Attributes:
+        start: where the first of them begins, if that is ``sure``; else not behind it.
+        end: where the last of them ends or, unless ``sharp``, the text they came in.
+        tokens: how many; None for one delta of which that is not known.
+        sharp: none of them ends before ``end``.
+        sure: the tokens before them were told to the character.
+    """
 
     start: int
     end: int
-    tokens: int | None  # None: one delta, its tokens unknown
-
-    @property
-    def whole(self) -> bool:
-        """Whether no token ends within it, before its end."""
-        return self.tokens in {0, 1}
+    tokens: int | None
+    sharp: bool
+    sure: bool
 
 
 class _Counter:
@@ -202,6 +207,7 @@ class _Counter:
         self.tokens = tokens
         self.units = 0
         self._start = 0  # of the token that comes next
+        self._sure = True
         self._end = 0  # of the text so far
         self._carry = 0
         self._spans: deque[_Span] = deque()
@@ -209,22 +215,19 @@ class _Counter:
 
     def add(self, chunk: Chunk) -> None:
         """Take in where the tokens of one more chunk end."""
-        if not chunk.text:
-            self._carry += chunk.tokens or 0  # bytes of a character still to come
-            return
         base, self._end = self._end, self._end + len(chunk.text)
-        if chunk.tokens is None:
-            self._add_span(self._end, None)
-        elif chunk.ends is None:
-            self._add_span(self._end, chunk.tokens)
+        if not chunk.text or chunk.tokens == 0:
+            self._carry += chunk.tokens or 0  # bytes of a character still to come
+        elif chunk.tokens is None or chunk.ends is None:
+            self._add_span(self._end, chunk.tokens, sharp=False)
         else:
             for end, group in groupby(chunk.ends):
-                self._add_span(base + end, sum(1 for _ in group))
+                self._add_span(base + end, sum(1 for _ in group), sharp=True)
 
-    def _add_span(self, end: int, tokens: int | None) -> None:
+    def _add_span(self, end: int, tokens: int | None, *, sharp: bool) -> None:
         tokens = None if tokens is None else tokens + self._carry
-        self._spans.append(_Span(self._start, end, tokens))
-        self._start, self._carry = end, 0
+        self._spans.append(_Span(self._start, end, tokens, sharp, self._sure))
+        self._start, self._sure, self._carry = end, sharp, 0
 
     def skip(self, counted: int, end: int) -> None:
         """Pass what an earlier process delivered; up to ``counted`` it counted itself."""
@@ -253,16 +256,21 @@ class _Counter:
         """Leave out what lies wholly in a marker; a token that began before it counts."""
         while self._spans and self._spans[0].end <= end:
             span = self._spans.popleft()
-            if span.start < start:
-                # What an earlier process passed of it may have been a marker, too.
-                known = span.whole and span.start >= self._resumed
-                self._take(span if known else replace(span, tokens=None))
+            if span.start < start or not span.sure:
+                self._take(span if self._one_token(span) else replace(span, tokens=None))
         if self._spans and self._spans[0].start < end:
             self._cut(self._spans[0], start, end)
 
+    def _one_token(self, span: _Span) -> bool:
+        """Say whether this is a single token that surely began before where we are.
+
+        What an earlier process passed of it may have been a marker, too: then it is not sure.
+        """
+        return span.sharp and span.sure and span.tokens == 1 and span.start >= self._resumed
+
     def _cut(self, span: _Span, start: int, end: int) -> None:
         """Note that a marker lies in a span that goes on behind it."""
-        if not span.whole:
+        if not span.sharp or span.tokens != 1:
             self.tokens = None  # some of its tokens may lie wholly in the marker
         elif span.start >= start:
             span.start = end
@@ -270,7 +278,7 @@ class _Counter:
     def at(self, end: int) -> int | None:
         """Return the exact count at ``end`` of the model text, None if it is not known."""
         span = self._spans[0] if self._spans else None
-        inside = span is not None and span.start < end and not span.whole
+        inside = span is not None and span.start < end and not span.sharp
         return None if inside else self.tokens
 
     def _take(self, span: _Span) -> None:
