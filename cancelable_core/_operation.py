@@ -534,9 +534,11 @@ class Cancelable(CancelationToken):
         failed = None if self._streams is None else await self._close_streams()
         caught, raised = self._leave_scope(exc or failed)
         status = self._conclude(raised, caught=caught)
-        await self._end(status)
-        if self._hooks is not None:
-            await self._end_hooks(self._hooks, raised)
+        try:
+            await self._end(status)
+        finally:
+            if self._hooks is not None:
+                await self._end_hooks(self._hooks, raised)
         return self._deliver(exc, raised, caught=caught)
 
     async def _start_sources(self) -> None:

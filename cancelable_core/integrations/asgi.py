@@ -255,7 +255,7 @@ class _Exchange:
         while True:
             message = await self._receive()
             if message["type"] in ("http.disconnect", "websocket.disconnect"):
-                self._lose(message)
+                await self._lose(message)
                 return
             self._inbox.append(message)
             self._wake()
@@ -268,14 +268,19 @@ class _Exchange:
         last = not self._inbox or not self._inbox[-1].get("more_body", False)
         return 2 if last else 1
 
-    def _lose(self, message: Message) -> None:
+    async def _lose(self, message: Message) -> None:
+        # A WebSocket's reader is told in the usual way and gets the time to act on it. A
+        # request is cancelled, and only a reader that is shielded from that is told.
         told = not self._is_http and self._readers > 0
         self.gone = message
-        self._wake()
-        if not self.finished:
-            # A WebSocket's reader is told in the usual way and gets the time to act on it.
-            grace = 5.0 if told else 0.0
-            self._operation.cancel(CancelationReason.EXTERNAL, CLIENT_GONE, grace=grace)
+        try:
+            if not self.finished:
+                grace = 5.0 if told else 0.0
+                self._operation.cancel(CancelationReason.EXTERNAL, CLIENT_GONE, grace=grace)
+                if not told:
+                    await anyio.sleep_forever()
+        finally:
+            self._wake()
 
     def _expects_continue(self) -> bool:
         """Whether reading would tell the client to send a body nobody asked for yet."""

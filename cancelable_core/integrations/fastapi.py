@@ -16,6 +16,7 @@ Example:
 from __future__ import annotations
 
 import inspect
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, overload
 
 import anyio
@@ -24,6 +25,7 @@ from starlette.responses import StreamingResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from cancelable_core._background import Background
+from cancelable_core._errors import CancelationError
 from cancelable_core._operation import Cancelable
 from cancelable_core._sources import TimeoutSource
 from cancelable_core._stream import CancelableStream, cancelable_stream
@@ -148,7 +150,7 @@ class CancelableWebSocket:
             sources=() if timeout is None else (TimeoutSource(timeout),),
             when_cancelled="raise",
         )
-        self._background = Background()
+        self._stack = AsyncExitStack()
         self._put, self._inbox = anyio.create_memory_object_stream[Any](READ_AHEAD)
 
     @property
@@ -161,9 +163,9 @@ class CancelableWebSocket:
         """Accept the connection, if that was not done, and start to listen."""
         if self.websocket.client_state.name == "CONNECTING":
             await self.websocket.accept()
-        await self.operation.__aenter__()
-        await self._background.__aenter__()
-        self._background.start_soon(self._listen)
+        await self._stack.enter_async_context(self.operation)
+        background = await self._stack.enter_async_context(Background())
+        background.start_soon(self._listen)
         return self
 
     async def __aexit__(
@@ -173,16 +175,15 @@ class CancelableWebSocket:
         tb: TracebackType | None,
     ) -> bool:
         """Stop listening. A client that left ends the block without an error."""
-        await self._background.__aexit__(exc_type, exc, tb)
-        self._put.close()
-        self._inbox.close()
         try:
-            swallowed = await self.operation.__aexit__(exc_type, exc, tb)
-        except Exception:
-            if self.disconnected:
-                return True
-            raise
-        return bool(swallowed)
+            return await self._stack.__aexit__(exc_type, exc, tb)
+        except CancelationError:
+            if not self.disconnected:
+                raise
+            return True
+        finally:
+            self._put.close()
+            self._inbox.close()
 
     async def receive(self) -> Message:
         """The next message of the client."""
