@@ -1,0 +1,96 @@
+"""Which combinations are tried, and in which order. Pure."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tests.exactness.corpus import KINDS, TEMPERATURES, TURNS, Kind
+
+
+class Way(StrEnum):
+    """How a reply is interrupted."""
+
+    HOLD = "hold"
+    CUT = "cut"
+    TIMEOUT = "timeout"
+    SIGTERM = "sigterm"
+    KILL = "kill"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A reply and how it is interrupted, but not where."""
+
+    kind: Kind
+    turn: int
+    temperature: float
+    way: Way
+
+
+@dataclass(frozen=True, slots=True)
+class Combination:
+    """One reply, interrupted at one place.
+
+    Attributes:
+        number: its place in the plan.
+        cell: the reply, and how it is interrupted.
+        at: where: the part of the reply that has come by then.
+        json: read events (``--json``) or plain text.
+        again: where the resumed reply is paused once more (part of the rest); None: it isn't.
+    """
+
+    number: int
+    cell: Cell
+    at: float
+    json: bool
+    again: float | None
+
+    def __str__(self) -> str:
+        """Name it for a report."""
+        cell, form = self.cell, "json" if self.json else "text"
+        twice = "" if self.again is None else "-twice"
+        return (
+            f"{self.number}-{cell.kind.name}-turn{cell.turn}-t{cell.temperature:g}"
+            f"-{cell.way}-{self.at:.3f}-{form}{twice}"
+        )
+
+
+def combinations(count: int, seed: int) -> list[Combination]:
+    """Return so many combinations: all cells in random order, then all of them again."""
+    cells = list(itertools.starmap(Cell, _product()))
+    return _placed(cells, count, random.Random(seed))  # noqa: S311  (repeatable on purpose)
+
+
+def few_replies(count: int, seed: int) -> list[Combination]:
+    """Return combinations of few replies: every kind, turn, temperature and way is there."""
+    cells = [
+        Cell(kind, turn, TEMPERATURES[place % 2], way)
+        for place, kind in enumerate(KINDS)
+        for turn in range(1, TURNS + 1 - place % TURNS)
+        for way in Way
+    ]
+    return _placed(cells, count, random.Random(seed))  # noqa: S311  (as above)
+
+
+def _product() -> Iterator[tuple[Kind, int, float, Way]]:
+    return itertools.product(KINDS, range(1, TURNS + 1), TEMPERATURES, Way)
+
+
+def _placed(cells: list[Cell], count: int, chance: random.Random) -> list[Combination]:
+    order: list[Cell] = []
+    while len(order) < count:
+        order += chance.sample(cells, len(cells))
+    return [
+        Combination(
+            number,
+            cell,
+            at=chance.random(),
+            json=chance.random() < 0.5,
+            again=chance.random() if chance.random() < 0.2 else None,
+        )
+        for number, cell in enumerate(order[:count])
+    ]
