@@ -1,0 +1,78 @@
+"""The terminal as prompt_toolkit wants it: where its keys come from and where it paints."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from prompt_toolkit.data_structures import Size
+from prompt_toolkit.input import Input
+from prompt_toolkit.input.ansi_escape_sequences import ANSI_SEQUENCES
+from prompt_toolkit.input.posix_utils import PosixStdinReader
+from prompt_toolkit.input.vt100 import Vt100Input
+from prompt_toolkit.output import Output
+from prompt_toolkit.output.vt100 import Vt100_Output
+
+
+def output_to(screen: int) -> Output:
+    """Return a terminal's screen that is never asked where its cursor is."""
+
+    def size() -> Size:
+        try:
+            columns, rows = os.get_terminal_size(screen)
+        except OSError:
+            columns = rows = 0
+        return Size(rows=rows or 24, columns=columns or 80)
+
+    stdout = open(screen, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
+    return Vt100_Output(stdout, size, term=os.environ.get("TERM"), enable_cpr=False)
+
+
+def input_from(keys: int) -> Input:
+    """Return a terminal's keys."""
+    found = Vt100Input(open(keys, encoding="utf-8", closefd=False))  # noqa: SIM115
+    found.stdin_reader = _KnownKeys(keys)
+    return found
+
+
+# A whole sequence, and one that is certain to be none that a person begins (see `keys`).
+_SEQUENCE = re.compile(
+    "\x1b(?:"
+    r"\[M[^\x00-\x1f]{3}|\[\[[@-~]|\[(?!M|\[)[0-?]*[ -/]*[@-~]|O[0-?]*[@-~]"
+    "|\\][^\x00-\x1f]*(?:\x07|\x1b\\\\)|[P_^X][^\x00-\x1f]*\x1b\\\\"
+    ")"
+)
+_BEGUN = re.compile("\x1b(?:\\[[0-?]+|\\]\\d[^\x00-\x1f]*\x1b?|P[0-?][^\x00-\x1f]*\x1b?)\\Z")
+_PASTE_END = "\x1b[201~"
+
+
+class _KnownKeys(PosixStdinReader):
+    """Bytes from the terminal, without what prompt_toolkit would misread.
+
+    A sequence that it does not know it takes for Escape and some letters; such a one is
+    dropped. And a terminal that was hung up it takes for one that has nothing to say.
+    """
+
+    _rest = ""
+
+    def read(self, count: int = 1024) -> str:
+        """Return what was typed; ``closed`` tells if nothing more will be."""
+        text = self._rest + super().read(count)
+        self.closed = self.closed or _is_gone(self.stdin_fd)
+        begun = _BEGUN.search(text)
+        end = begun.start() if begun else len(text)
+        self._rest = text[end:]
+        return _SEQUENCE.sub(_if_known, text[:end])
+
+
+def _if_known(sequence: re.Match[str]) -> str:
+    known = sequence[0] in ANSI_SEQUENCES or sequence[0] == _PASTE_END
+    return sequence[0] if known else ""
+
+
+def _is_gone(terminal: int) -> bool:
+    try:
+        os.tcgetpgrp(terminal)
+    except OSError:
+        return True
+    return False
