@@ -139,6 +139,7 @@ class PromptLine:
             key_bindings=self._bindings(),
             input=self._input,
             output=output,
+            interrupt_exception=_Interrupted,
         )
         self._session.app.ttimeoutlen = ESC_DELAY_S
         self._session.app.timeoutlen = ESC_DELAY_S
@@ -151,13 +152,10 @@ class PromptLine:
         """
         self._hint = ""
         with _kept(signal.SIGWINCH):
-            try:
-                result = await self._session.prompt_async(
-                    default=default, handle_sigint=False, set_exception_handler=False
-                )
-            except EOFError:
-                return Answer(Kind.GONE)
-        return result if isinstance(result, Answer) else Answer(Kind.TEXT, _well_formed(result))
+            answer = await self._ask_once(default)
+            while answer is None:
+                answer = await self._ask_once("")
+        return answer
 
     def cancel(self) -> None:
         """End a prompt that is being asked; it returns CANCELLED and what was typed so far."""
@@ -174,6 +172,11 @@ class PromptLine:
             self._hinted_at = self._now()
             self._show_hint(LEAVING_HINT)
 
+    def suspend(self) -> None:
+        """Do what Ctrl-Z does."""
+        if self._app is not None:
+            self._app.create_background_task(self._suspend())
+
     def say(self, text: str) -> bool:
         """Show a line above the prompt that is being asked; False if none is."""
         if not self._is_asking:
@@ -188,6 +191,30 @@ class PromptLine:
         )
 
     # -- while asking
+
+    async def _ask_once(self, default: str) -> Answer | None:
+        """Return the answer; None if only the line was cleared."""
+        try:
+            result = await self._session.prompt_async(
+                default=default, handle_sigint=False, set_exception_handler=False
+            )
+        except EOFError:
+            return Answer(Kind.GONE if self._input.closed else Kind.EXIT)
+        except _Interrupted:
+            return self._interrupted()
+        return result if isinstance(result, Answer) else Answer(Kind.TEXT, _well_formed(result))
+
+    def _interrupted(self) -> Answer | None:
+        """Do what `interrupt` does where our keys are not asked: at the dumb prompt."""
+        buffer = self._session.default_buffer
+        if buffer.text:
+            buffer.append_to_history()
+            return None
+        if self._now() - self._hinted_at < HINT_S:
+            return Answer(Kind.INTERRUPT_EXIT)
+        self._hinted_at = self._now()
+        self._write_line(LEAVING_HINT)
+        return None
 
     @property
     def _app(self) -> Application[str | Answer] | None:
@@ -243,7 +270,7 @@ class PromptLine:
         bindings.add("escape", "escape", filter=here)(self._bring_back)
         bindings.add("c-c", filter=here)(lambda _event: self.interrupt())
         bindings.add("c-d", filter=here & empty)(lambda _event: self._end(Kind.EXIT))
-        bindings.add("c-z")(lambda event: event.app.create_background_task(self._suspend()))
+        bindings.add("c-z")(lambda _event: self.suspend())
         return bindings
 
     def _bring_back(self, event: KeyPressEvent) -> None:
@@ -251,6 +278,10 @@ class PromptLine:
         message, buffer = self._last_message(), event.current_buffer
         if message:
             buffer.reset(Document(message), append_to_history=bool(buffer.text))
+
+
+class _Interrupted(Exception):
+    """Ctrl-C, where prompt_toolkit's own keys come first."""
 
 
 def _enter(event: KeyPressEvent) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from typing import TextIO
 
 from prompt_toolkit.data_structures import Size
 from prompt_toolkit.input import Input
 from prompt_toolkit.input.ansi_escape_sequences import ANSI_SEQUENCES
 from prompt_toolkit.input.posix_utils import PosixStdinReader
 from prompt_toolkit.input.vt100 import Vt100Input
+from prompt_toolkit.key_binding.key_processor import KeyPress
 from prompt_toolkit.output import Output
 from prompt_toolkit.output.vt100 import Vt100_Output
 
@@ -30,9 +32,19 @@ def output_to(screen: int) -> Output:
 
 def input_from(keys: int) -> Input:
     """Return a terminal's keys."""
-    found = Vt100Input(open(keys, encoding="utf-8", closefd=False))  # noqa: SIM115
-    found.stdin_reader = _KnownKeys(keys)
-    return found
+    return _Keys(open(keys, encoding="utf-8", closefd=False))
+
+
+class _Keys(Vt100Input):
+    """A terminal's keys, mended where prompt_toolkit misreads them."""
+
+    def __init__(self, stdin: TextIO) -> None:
+        super().__init__(stdin)
+        self.stdin_reader = _KnownKeys(stdin.fileno())
+
+    def flush_keys(self) -> list[KeyPress]:
+        """Return the keys that nothing followed: of two Escapes one flush leaves the second."""
+        return [*super().flush_keys(), *super().flush_keys()]
 
 
 # A whole sequence, and one that is certain to be none that a person begins (see `keys`).
