@@ -12,6 +12,7 @@ from prompt_toolkit.input.ansi_escape_sequences import ANSI_SEQUENCES
 from prompt_toolkit.input.posix_utils import PosixStdinReader
 from prompt_toolkit.input.vt100 import Vt100Input
 from prompt_toolkit.key_binding.key_processor import KeyPress
+from prompt_toolkit.keys import Keys
 from prompt_toolkit.output import Output
 from prompt_toolkit.output.vt100 import Vt100_Output
 
@@ -42,9 +43,12 @@ class _Keys(Vt100Input):
         super().__init__(stdin)
         self.stdin_reader = _KnownKeys(stdin.fileno())
 
-    def flush_keys(self) -> list[KeyPress]:
-        """Return the keys that nothing followed: of two Escapes one flush leaves the second."""
-        return [*super().flush_keys(), *super().flush_keys()]
+    def read_keys(self) -> list[KeyPress]:
+        """Return the keys pressed; the second of two Escapes is one without any delay."""
+        keys = super().read_keys()
+        if keys and keys[-1].key is Keys.Escape:
+            keys += self.flush_keys()
+        return keys
 
 
 # A whole sequence, and one that is certain to be none that a person begins (see `keys`).
