@@ -7,11 +7,15 @@ keys. The terminal stays raw throughout, so that no key is ever echoed into the 
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar, TypeVarTuple
 
 import anyio
 import anyio.to_thread
@@ -49,7 +53,7 @@ from llmctl.session import BackEnd, Policy, Session
 from llmctl.talk import at
 from llmctl.targets import target_of
 from llmctl.terminal.prompt_line import Kind, PromptLine
-from llmctl.terminal.screen import Screen
+from llmctl.terminal.screen import Surface
 from llmctl.terminal.tty import Terminal
 from llmctl.turn import Turn
 from llmctl.unfinished import request_to_go_on_with
@@ -57,6 +61,8 @@ from llmctl.unfinished import request_to_go_on_with
 UNDO_S = 5.0
 """Seconds in which a stop can be taken back."""
 
+Args = TypeVarTuple("Args")
+Result = TypeVar("Result")
 MakeBackEnd = Callable[[Selection], BackEnd]
 
 
@@ -65,7 +71,7 @@ class Desk:
     """The terminal and its parts."""
 
     terminal: Terminal
-    screen: Screen
+    screen: Surface
     output: Output
     prompt: PromptLine
 
@@ -80,6 +86,7 @@ class Chat:
         config: the settings in force.
         env: the process.
         make_back_end: returns what generates a selected model's replies.
+        make_screen: returns the terminal's writer, plain or not.
         instruction: what a model is told that is asked to go on.
     """
 
@@ -92,6 +99,7 @@ class Chat:
         config: Config,
         env: Environment,
         make_back_end: MakeBackEnd,
+        make_screen: Callable[[bool], Surface],
         instruction: str,
     ) -> None:
         self.setup = setup
@@ -103,7 +111,9 @@ class Chat:
         self.leaving: int | None = None
         self.last: Finished | None = None
         self.stopped_at: float | None = None
+        self.plain = config.plain
         self._make_back_end = make_back_end
+        self._make_screen = make_screen
         self._instruction = instruction
         self._back_end: BackEnd | None = None
         self._live: LiveReply | None = None
@@ -114,7 +124,8 @@ class Chat:
     async def run(self) -> int:
         """Run until the person leaves; return the exit status."""
         commands = Commands(self)
-        with self._signals():
+        with ExitStack() as stack:
+            self._hear_signals(stack)
             async with anyio.create_task_group() as tasks:
                 self._tasks = tasks
                 tasks.start_soon(self._warm_up)
@@ -140,10 +151,13 @@ class Chat:
 
     async def _ask(self) -> str | None:
         default, self.draft.text = self.draft.text, ""
+        await self.desk.screen.released()
         answer = await self.desk.prompt.ask(default)
         match answer.kind:
             case Kind.EXIT:
                 self.leaving = 0
+            case Kind.GONE:
+                self._end(End.SIGHUP)
             case Kind.INTERRUPT_EXIT:
                 self.leaving = 130
             case Kind.CANCELLED:
@@ -236,31 +250,27 @@ class Chat:
         live = LiveReply(
             session,
             self.desk.screen,
+            self.desk.terminal,
             self.draft,
             model=header.request.model,
             holding=self._holding,
-            suspend=self.desk.terminal.suspend,
         )
         self._live = live
-        with self.desk.terminal.attach(live.press, on_gone=self._terminal_gone):
+        ahead = self.desk.prompt.ahead()
+        with self.desk.terminal.attach(live.press, self._terminal_gone, ahead=ahead):
             self.last = await live.run()
         self._live = None
         before = content_of(recorded)[0] if recorded is not None else ""
-        await _in_thread(
-            self.history.settle, journal, header, before + view.text, self.last.end
-        )
+        await _in_thread(self.history.settle, journal, header, before + view.text, self.last.end)
         self._after(live)
 
     def _after(self, live: LiveReply) -> None:
         """Say how the reply ended, and what follows from it for the chat."""
         assert self.last is not None  # noqa: S101  (just set)
-        self.desk.screen.finish()
         for line in ending(self.last, live):
             self.desk.screen.line(line)
         self.stopped_at = time.monotonic() if self.last.end is End.SIGINT else None
-        if live.left:
-            self.leaving = self.last.end.exit_code
-        elif self.last.end in {End.SIGTERM, End.SIGHUP}:
+        if live.left or self.last.end in {End.SIGTERM, End.SIGHUP}:
             self.leaving = self.last.end.exit_code
 
     async def _take_back(self, prompt: str) -> None:
@@ -341,6 +351,16 @@ class Chat:
 
     # -- talk
 
+    def clear(self) -> None:
+        """Clear the screen."""
+        self.desk.screen.redraw()
+
+    def go_plain(self) -> bool:
+        """Switch plain output on or off; say whether it is on."""
+        self.plain = not self.plain
+        self.desk = replace(self.desk, screen=self._make_screen(self.plain))
+        return self.plain
+
     def say(self, text: str) -> None:
         """Show lines of talk."""
         for line in text.splitlines():
@@ -362,22 +382,36 @@ class Chat:
 
     # -- signals
 
-    def _signals(self) -> object:
-        wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        loop_call = self.desk.terminal.call_soon
-        return signal_hub.subscribe(
-            wanted, lambda number: loop_call(self._on_signal, number), keep_ignored=True
+    def _hear_signals(self, stack: ExitStack) -> None:
+        """Hear every signal in the running loop; those ignored at the start stay ignored."""
+        loop = asyncio.get_running_loop()
+        actions: tuple[tuple[int, Callable[[], None]], ...] = (
+            (signal.SIGINT, self._interrupt),
+            (signal.SIGTERM, lambda: self._end(End.SIGTERM)),
+            (signal.SIGHUP, lambda: self._end(End.SIGHUP)),
+            (signal.SIGTSTP, self._suspend),
+            (signal.SIGCONT, self._continued),
+            (signal.SIGWINCH, lambda: self.desk.screen.resized()),
         )
+        for number, action in actions:
+            callback = partial(_ignoring_number, loop.call_soon_threadsafe, action)
+            stack.enter_context(signal_hub.subscribe([number], callback, keep_ignored=True))
 
-    def _on_signal(self, number: int) -> None:
-        live = self._live
-        if number == signal.SIGINT:
-            if live is not None:
-                live.interrupt()
-            else:
-                self.desk.prompt.interrupt()
-            return
-        self._end(End.SIGTERM if number == signal.SIGTERM else End.SIGHUP)
+    def _interrupt(self) -> None:
+        if self._live is not None:
+            self._live.interrupt()
+        else:
+            self.desk.prompt.interrupt()
+
+    def _suspend(self) -> None:
+        if self._live is not None:
+            self._live.suspend()
+        else:
+            self.desk.prompt.suspend()
+
+    def _continued(self) -> None:
+        if self._live is not None:
+            self._live.continued()
 
     def _terminal_gone(self) -> None:
         self._end(End.SIGHUP)
@@ -420,7 +454,11 @@ def _outcome(finished: Finished) -> str:
             return f"{end.status} ({end.cause})"
 
 
-async def _in_thread(function: Callable[..., object], *args: object) -> object:
+def _ignoring_number(
+    call_soon: Callable[[Callable[[], None]], object], action: Callable[[], None], _number: int
+) -> None:
+    call_soon(action)
+
+
+async def _in_thread(function: Callable[[*Args], Result], *args: *Args) -> Result:
     return await anyio.to_thread.run_sync(function, *args)
-
-

@@ -22,7 +22,7 @@ from llmctl.records import Records
 from llmctl.session import GIVE_UP_FLUSH_S, BackEnd
 from llmctl.templates import load_template
 from llmctl.terminal.prompt_line import PromptLine
-from llmctl.terminal.screen import PlainScreen, Screen
+from llmctl.terminal.screen import PlainScreen, Screen, Surface
 from llmctl.terminal.tty import Terminal
 
 
@@ -67,11 +67,25 @@ def begin(
     back_end = make_back_end(setup.selection)
     with ExitStack() as stack:
         records = stack.enter_context(Records(env.data)) if stored else None
-        history = Remembered(records, conversation) if records is not None else Forgotten()
+        history: History = Forgotten() if records is None else Remembered(records, conversation)
         output = Output(env.stdout)
         stack.callback(output.close)
         stack.callback(output.drain, GIVE_UP_FLUSH_S)
-        desk = _desk(config, env, output, history, stored=stored)
+        terminal = Terminal(env.stdin, env.stdout)
+
+        def make_screen(plain: bool) -> Surface:
+            return PlainScreen(output, terminal) if plain else Screen(output, terminal)
+
+        plain = config.plain or env.variable("TERM") == "dumb"
+        prompt = PromptLine(
+            history=env.data / "history" if stored else None,
+            commands=[f"/{name}" for name in commands()],
+            last_message=lambda: _last_question(history),
+            on_suspend=terminal.suspend,
+            plain=plain,
+            color=config.wants_color(env, env.stdout),
+        )
+        desk = Desk(terminal, make_screen(plain), output, prompt)
         chat = Chat(
             setup,
             history,
@@ -79,6 +93,7 @@ def begin(
             config=config,
             env=env,
             make_back_end=make_back_end,
+            make_screen=make_screen,
             instruction=load_template("continuation", env).body,
         )
         chat.draft.text = draft
@@ -86,22 +101,6 @@ def begin(
         chat.say(_greeting(setup.selection, config, env))
         with desk.terminal:
             return anyio.run(chat.run)
-
-
-def _desk(
-    config: Config, env: Environment, output: Output, history: History, *, stored: bool
-) -> Desk:
-    terminal = Terminal(env.stdin, env.stdout)
-    plain = config.plain or env.variables.get("TERM") == "dumb"
-    screen = PlainScreen(output, terminal) if plain else Screen(output, terminal)
-    prompt = PromptLine(
-        history=env.data / "history" if stored else None,
-        commands=list(commands()),
-        last_message=lambda: _last_question(history),
-        on_suspend=terminal.suspend,
-        plain=plain,
-    )
-    return Desk(terminal, screen, output, prompt)
 
 
 def _last_question(history: History) -> str:

@@ -206,7 +206,9 @@ class Commands:
             timing, first = chat.last.timing, chat.last.timing.first_token_s
             wait = "" if first is None else f", first token after {first:.2f} s"
             paused = f", paused for {timing.paused_s:.1f} s" if timing.paused_s else ""
-            chat.say(f"last reply: {at(chat.last.position)}, {timing.duration_s:.1f} s{wait}{paused}")
+            chat.say(
+                f"last reply: {at(chat.last.position)}, {timing.duration_s:.1f} s{wait}{paused}"
+            )
 
     def do_clear(self, argument: str) -> None:  # noqa: ARG002
         """Clear the screen; the conversation stays."""

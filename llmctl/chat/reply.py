@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import anyio
 
@@ -14,29 +12,19 @@ from llmctl.config import OnPause
 from llmctl.events import End, Event, Finished, MarkerFound, Mode, Paused, PauseReason, Resumed
 from llmctl.session import Session
 from llmctl.terminal.keys import Press
+from llmctl.terminal.screen import Surface
 from llmctl.terminal.status import Facts, State, footer
+from llmctl.terminal.tty import Terminal
 from llmctl.turn import Phase
 
 PAINT_EVERY_S = 0.25
+"""Seconds between two looks at the status row."""
+
 HOLD_LIMIT_CHARS = 1024 * 1024
 """Text waiting in a hold above which `auto` ends the generation."""
 
 BILLED_HOLD_S = 60.0
 """Seconds of a hold after which `auto` ends a generation that costs money."""
-
-
-class Surface(Protocol):
-    """The part of the screen that is not the reply's text."""
-
-    def footer(self, rows: Sequence[str]) -> None:
-        """Show rows below the text."""
-
-    def line(self, text: str) -> None:
-        """Show a line of talk."""
-
-    @property
-    def columns(self) -> int:
-        """How wide the terminal is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,22 +65,22 @@ class LiveReply:
 
     Args:
         session: what runs it.
-        surface: where the status row and hints go.
+        surface: where text, status row and hints go.
+        terminal: what is suspended.
         draft: what the person types meanwhile.
         model: the model's name, for the status row.
         holding: how pauses are held here.
-        suspend: stops the program; returns when it is continued.
     """
 
     def __init__(
         self,
         session: Session,
         surface: Surface,
+        terminal: Terminal,
         draft: Draft,
         *,
         model: str,
         holding: Holding,
-        suspend: Callable[[], None],
     ) -> None:
         self.session = session
         self.left = False
@@ -100,7 +88,8 @@ class LiveReply:
         self._draft = draft
         self._model = model
         self._holding = holding
-        self._suspend = suspend
+        self._terminal = terminal
+        self._suspended = False
         self._keyboard = Keyboard(self, draft, time.monotonic)
         self._paused_at = 0.0
         self._by_marker = False
@@ -177,8 +166,16 @@ class LiveReply:
         self.session.pause(PauseReason.KEY, self._holding.suspended_mode)
         if self._holding.suspended_mode is Mode.CUT:
             self.session.cut()
-        self._suspend()
+        self._suspended = True
+        self._surface.aside(self._terminal.suspend)
+        self._suspended = False
         self.paint()
+
+    def continued(self) -> None:
+        """SIGCONT: somebody stopped us without a warning and let us go on."""
+        if not self._suspended and self._terminal.regain():
+            self._surface.reopen()
+            self.paint()
 
     def hint(self, text: str) -> None:
         """Show a line to the person."""
@@ -219,11 +216,14 @@ class LiveReply:
             tokens_per_s=timing.tokens_per_s,
             seconds=timing.duration_s - timing.paused_s,
             draft=self._draft.text,
-            queued=len(self._draft.queued),
+            queued=tuple(self._draft.queued),
+            held="engine held" if self._holding.engine_stands_still else "connection held",
         )
 
     def _state(self) -> State:
         turn = self.session.turn
+        if self.session.resuming:
+            return State.RESUMING
         if not self.paused:
             return State.STREAMING if turn.mark.chars else State.WAITING
         if turn.asked:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
+        "chat": "Talk with a model; Space pauses and resumes its reply.",
         "run": "Ask for one reply and write it to stdout.",
         "resume": "Go on with an unfinished reply.",
         "conversations": "List, show, export and delete conversations.",

@@ -84,9 +84,7 @@ def chat(  # noqa: PLR0913  (each parameter is an option)
             config, filled.options, env, seed=seed, stop=stop, schema=schema, body=body
         ),
         system=system or filled.system or config.system,
-        markers=markers_from(
-            marker, {**DEFAULT_MARKERS, **filled.markers}, no_markers=no_markers
-        ),
+        markers=markers_from(marker, {**DEFAULT_MARKERS, **filled.markers}, no_markers=no_markers),
         limits=Limits(config.first_token_timeout, config.idle_timeout, config.timeout),
     )
     draft = with_attachments(filled.prompt, attach, env).strip()
