@@ -370,6 +370,16 @@ async def test_leaving_is_seen_by_the_server_at_once() -> None:
             assert text_of(await reply(made))  # and the next request finds a good connection
 
 
+async def test_leaving_unread_closes_too() -> None:
+    with OracleServer(Settings(send_each=True)) as server:
+        server.enqueue(Script(hold_at=5, length=40))
+        async with back_end(server.base_url) as made:
+            async with made.open(ASK):
+                left_ns = time.monotonic_ns()
+            seen_ns = await seen(lambda: server.requests[0].disconnected_ns)
+            assert seen_ns - left_ns < 100_000_000
+
+
 async def test_leaving_by_cancelation_closes_too() -> None:
     with OracleServer(Settings(send_each=True)) as server:
         server.enqueue(Script(hold_at=5, length=40))
@@ -519,7 +529,8 @@ async def test_a_server_that_refuses_to_be_asked_for_usage_is_asked_without_it()
     async with canned(no, yes, yes) as server, back_end(server.url) as made:
         assert text_of(await reply(made)) == "a"
         assert text_of(await reply(made)) == "a"
-        assert len(server.heads) == 3  # it was remembered
+        asked = ["stream_options" in body for body in server.bodies]
+        assert asked == [True, False, False]  # it was remembered
 
 
 async def test_another_refusal_is_not_tried_again() -> None:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmctl.backends.chat_body import chat_body
@@ -25,8 +25,33 @@ MESSAGES = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}
 UNKNOWN = Profile(name="x", base_url="http://x/v1")
 
 
-def reader(**settings: Any) -> ReplyReader:
-    return ReplyReader(TokenCounter(**settings))
+LEAVES = st.none() | st.booleans() | st.integers() | st.text(max_size=3)
+NAMES = [
+    "choices",
+    "delta",
+    "content",
+    "index",
+    "usage",
+    "logprobs",
+    "token_ids",
+    "type",
+    "text",
+    "thinking",
+    "timings",
+    "reasoning",
+    "bytes",
+    "error",
+    "finish_reason",
+]
+
+
+def grown(inner: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+    objects = st.dictionaries(st.sampled_from(NAMES), inner, max_size=3)
+    return objects | st.lists(inner, max_size=2)
+
+
+def reader(**known: Any) -> ReplyReader:
+    return ReplyReader(TokenCounter(**known))
 
 
 def read(target: ReplyReader, *events: dict[str, Any] | str) -> list[Chunk]:
@@ -191,37 +216,8 @@ def test_garbage_is_a_value_error(garbage: str) -> None:
         read(reader(), garbage)
 
 
-@given(
-    st.recursive(
-        st.none() | st.booleans() | st.integers() | st.text(max_size=3),
-        lambda inner: (
-            st.lists(inner, max_size=2)
-            | st.dictionaries(
-                st.sampled_from(
-                    [
-                        "choices",
-                        "delta",
-                        "content",
-                        "index",
-                        "usage",
-                        "logprobs",
-                        "token_ids",
-                        "type",
-                        "text",
-                        "thinking",
-                        "timings",
-                        "reasoning",
-                        "bytes",
-                        "error",
-                    ]
-                ),
-                inner,
-                max_size=3,
-            )
-        ),
-        max_leaves=8,
-    )
-)
+@settings(deadline=None)
+@given(st.recursive(LEAVES, grown, max_leaves=8))
 def test_json_of_any_shape_is_a_reply_an_error_or_a_value_error(event: object) -> None:
     try:
         chunks = reader(trusts_usage=True).read(json.dumps({"choices": [{"delta": event}]}))
@@ -265,6 +261,7 @@ def test_a_half_at_the_end_is_not_lost() -> None:
     assert [c.text for c in target.last()] == ["\ufffd", ""]
 
 
+@settings(deadline=None)
 @given(st.text(st.sampled_from("aé😀\ud83d\ude00\udbff\udc00")), st.lists(st.integers(0, 9)))
 def test_joining_does_not_depend_on_the_pieces(text: str, cuts: list[int]) -> None:
     whole = SurrogateJoiner()
@@ -307,6 +304,7 @@ def test_an_entry_without_bytes_is_spelled_by_its_token() -> None:
     assert [(c.tokens, c.ends) for c in chunks] == [(1, (2,))]
 
 
+@settings(deadline=None)
 @given(st.text("aé語😀", min_size=1, max_size=8), st.data())
 def test_every_tokenization_in_every_chunking(text: str, data: st.DataObject) -> None:
     """However bytes are cut into tokens and these into chunks, no end is before its token's."""
