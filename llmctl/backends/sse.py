@@ -39,8 +39,8 @@ class SseDecoder:
         >>> decoder = SseDecoder()
         >>> decoder.feed(b"data: on")
         []
-        >>> decoder.feed(b"e\n\ndata: two\n\n")
-        [ServerSentEvent(data='one', ...), ServerSentEvent(data='two', ...)]
+        >>> [event.data for event in decoder.feed(b"e\n\ndata: two\n\n")]
+        ['one', 'two']
     """
 
     __slots__ = ("_after_cr", "_at_start", "_data", "_id", "_partial", "_retry_ms", "_type")

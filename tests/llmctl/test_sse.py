@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 import time
 from itertools import pairwise
+from types import ModuleType
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmctl.backends import sse, surrogates
 from llmctl.backends.sse import ServerSentEvent, SseDecoder
 
 
@@ -143,3 +146,10 @@ def test_a_long_line_in_small_reads_takes_linear_time() -> None:
 
     seconds(1_000)
     assert seconds(40_000) < 40 * max(seconds(4_000), 1e-4)
+
+
+@pytest.mark.parametrize("module", [sse, surrogates])
+def test_examples(module: ModuleType) -> None:
+    failed, tried = doctest.testmod(module)
+    assert tried > 0
+    assert failed == 0
