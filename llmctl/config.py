@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from llmctl.durations import parse_duration
 from llmctl.errors import UsageError
 from llmctl.events import Guarantee
-from llmctl.profiles import PRESETS, Api, PrefixDialect, Profile, checked_url, nearest
+from llmctl.profiles import PRESETS, RESERVED, Api, PrefixDialect, Profile, checked_url, nearest
 
 if TYPE_CHECKING:
     from llmctl.environment import Environment
@@ -197,6 +197,8 @@ def _overrides(env: Environment, flags: Mapping[str, Any]) -> list[tuple[str, An
 
 def _profile(name: str, table: object, path: Path) -> Profile:
     where = f"{path}: profiles.{name}"
+    if name in RESERVED or "/" in name:
+        raise UsageError(f"{where} can't be the name of a profile.", "Choose another one.")
     if not isinstance(table, dict):
         raise UsageError(f"{where} must be a table.", f"Write [profiles.{name}].")
     known = _checked(table, _PROFILE_SETTINGS, f"{where}.")

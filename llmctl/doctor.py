@@ -23,7 +23,7 @@ from llmctl import weights
 from llmctl.config import Config
 from llmctl.environment import Environment, private_dir
 from llmctl.errors import LlmctlError
-from llmctl.keys import KeyFile, key_place
+from llmctl.keys import KeyFile, keys_found
 
 OLDEST_PYTHON = (3, 11)
 PACKAGES = (
@@ -182,11 +182,11 @@ def _configuration(config: Config) -> Finding:
 
 def _keys(env: Environment, config: Config) -> Finding:
     try:
-        places = {n: key_place(profile, env) for n, profile in config.profiles.items()}
+        places = keys_found(config.profiles, env)
     except LlmctlError as error:
         return Finding("keys", State.FAIL, error.message, error.hint or "")
-    found = [f"{name} ({place})" for name, place in places.items() if place is not None]
-    message = ", ".join(found) or "none found; local and servers of your own need none"
+    found = ", ".join(f"{name} ({place})" for name, place in places.items())
+    message = found or "none found; local and servers of your own need none"
     path = KeyFile(env).path
     if path.exists() and path.stat().st_mode & _OTHERS_MAY_READ:
         return Finding("keys", State.WARN, f"others may read {path}", f"chmod 600 {path}")

@@ -83,8 +83,8 @@ class Environment:
             stdout=1,
             stderr=2,
             variables=os.environ,
-            cwd=Path.cwd(),
-            home=Path.home(),
+            cwd=_working_directory(),
+            home=_home(),
             data=platformdirs.user_data_path("llmctl", appauthor=False),
             config=platformdirs.user_config_path("llmctl", appauthor=False),
         )
@@ -252,6 +252,20 @@ def _write_all(descriptor: int, text: str) -> None:
             rest = rest[os.write(descriptor, rest) :]
         except BlockingIOError:  # somebody else made the shared descriptor non-blocking
             select.select([], [descriptor], [])
+
+
+def _working_directory() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:  # somebody removed it; absolute paths still work
+        return Path("/")
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # no HOME and no entry for this user
+        return Path("/")
 
 
 def _occupy_closed_descriptors() -> None:

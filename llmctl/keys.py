@@ -80,13 +80,19 @@ def find_key(profile: Profile, env: Environment) -> Key | None:
 
 
 def key_place(profile: Profile, env: Environment) -> str | None:
-    """Say in words where a back end's key would come from, reading no secret but the file's."""
+    """Say in words where a back end's key would come from; None if it has none."""
     if profile.api_key_cmd is not None:
         return "api_key_cmd"
     if profile.api_key_env is not None and env.variable(profile.api_key_env) is not None:
         return profile.api_key_env
     place = KeyFile(env).places().get(profile.name)
     return None if place is None else f"key {place}" if place is Place.FILE else str(place)
+
+
+def keys_found(profiles: Mapping[str, Profile], env: Environment) -> dict[str, str]:
+    """Return the back ends that have a key, each with where it is, in words."""
+    places = {name: key_place(profile, env) for name, profile in profiles.items()}
+    return {name: place for name, place in places.items() if place is not None}
 
 
 def redact(text: str, keys: Iterable[str]) -> str:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 LOCAL = "local"
 SCRIPTED = "scripted"
+RESERVED = (LOCAL, SCRIPTED)
 
 
 class Api(StrEnum):

@@ -10,7 +10,7 @@ import typer
 
 from llmctl.cli.invocation import Invocation, here, new_app
 from llmctl.errors import UsageError
-from llmctl.keys import KeyFile, key_place
+from llmctl.keys import KeyFile, keys_found
 from llmctl.profiles import nearest
 
 if TYPE_CHECKING:
@@ -47,13 +47,8 @@ def set_(
 def list_(context: typer.Context) -> None:
     """List the back ends that have a key, and where it is."""
     invocation = here(context)
-    places = {
-        name: key_place(profile, invocation.env)
-        for name, profile in invocation.config().profiles.items()
-    }
-    for name, place in places.items():
-        if place is not None:
-            invocation.env.say(f"{name}\t{place}")
+    for name, place in keys_found(invocation.config().profiles, invocation.env).items():
+        invocation.env.say(f"{name}\t{place}")
 
 
 @app.command()

@@ -194,6 +194,13 @@ def test_closed_descriptors_are_nobody_s(cli: Cli, tmp_path: Path, closed: str) 
     assert (home(tmp_path) / "config.toml").read_text() == 'timeout = "5m"\n'
 
 
+def test_a_working_directory_that_is_gone_is_no_reason_to_fail(cli: Cli, tmp_path: Path) -> None:
+    script = 'mkdir gone && cd gone && rmdir ../gone && exec "$@"'
+    command = ["sh", "-c", script, "sh", *cli.command("config", "path")]
+    done = subprocess.run(command, env=cli.env, cwd=tmp_path, capture_output=True, check=True)
+    assert done.stdout.decode() == f"{home(tmp_path)}/config.toml\n"
+
+
 def test_the_doctor_finds_nothing_broken_here(cli: Cli) -> None:
     done = cli.run("doctor")
     assert (done.returncode, done.errors) == (0, "")

@@ -91,6 +91,8 @@ def test_a_profile_starts_from_its_preset(tmp_path: Path) -> None:
         ("model =", "c.toml is not TOML", None),
         ("profiles = 3", "profiles must be tables", "[profiles.NAME]"),
         ("profiles.x = 3", "profiles.x must be a table", "[profiles.x]"),
+        ("[profiles.local]", "profiles.local can't be the name", "another"),
+        ("[profiles.'a/b']", "profiles.a/b can't be the name", "another"),
         ("[profiles.x]", "profiles.x has neither base_url nor preset", None),
         ('[profiles.x]\npreset = "vlm"', "profiles.x.preset must be one of openai", None),
         ('[profiles.vllm]\nbase_ulr = "x"', "profiles.vllm.base_ulr", "Did you mean 'base_url'?"),
