@@ -16,6 +16,8 @@ from prompt_toolkit.keys import Keys
 from prompt_toolkit.output import Output
 from prompt_toolkit.output.vt100 import Vt100_Output
 
+from llmctl.terminal.tty import is_gone
+
 
 def output_to(screen: int) -> Output:
     """Return a terminal's screen that is never asked where its cursor is."""
@@ -74,7 +76,7 @@ class _KnownKeys(PosixStdinReader):
     def read(self, count: int = 1024) -> str:
         """Return what was typed; ``closed`` tells if nothing more will be."""
         text = self._rest + super().read(count)
-        self.closed = self.closed or _is_gone(self.stdin_fd)
+        self.closed = self.closed or is_gone(self.stdin_fd)
         begun = _BEGUN.search(text)
         end = begun.start() if begun else len(text)
         self._rest = text[end:]
@@ -84,11 +86,3 @@ class _KnownKeys(PosixStdinReader):
 def _if_known(sequence: re.Match[str]) -> str:
     known = sequence[0] in ANSI_SEQUENCES or sequence[0] == _PASTE_END
     return sequence[0] if known else ""
-
-
-def _is_gone(terminal: int) -> bool:
-    try:
-        os.tcgetpgrp(terminal)
-    except OSError:
-        return True
-    return False

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import errno
 import os
 import select
 import signal
@@ -316,9 +317,19 @@ class Keyboard:
 def in_foreground(terminal: int) -> bool:
     """Say whether our process group may read and change a terminal."""
     try:
-        return os.tcgetpgrp(terminal) == os.getpgrp()
-    except OSError:  # it was hung up
-        return False
+        # 0 is a group that can't be seen from this process's namespace.
+        return os.tcgetpgrp(terminal) in (0, os.getpgrp())
+    except OSError as error:
+        return error.errno == errno.ENOTTY  # no job control here; else it was hung up
+
+
+def is_gone(terminal: int) -> bool:
+    """Say whether a terminal was hung up."""
+    try:
+        os.tcgetpgrp(terminal)
+    except OSError as error:
+        return error.errno != errno.ENOTTY
+    return False
 
 
 def raw(attributes: list[Any]) -> list[Any]:
