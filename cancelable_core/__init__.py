@@ -8,8 +8,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ._composites import AllOfSource, AnyOfSource
-from ._context import OperationContext, OperationSnapshot, Partial
 from ._errors import (
     CancelationError,
     ConditionCancelation,
@@ -19,8 +17,6 @@ from ._errors import (
     TimeoutCancelation,
 )
 from ._operation import Cancelable, current_operation
-from ._pause import PauseToken
-from ._shield import Shield
 from ._signals import SignalHub, Subscription, signal_hub
 from ._sources import (
     CancelationSource,
@@ -35,6 +31,8 @@ from ._token import CancelationToken, Registration
 from ._types import CancelationReason, Cause, Closable, OperationStatus
 
 if TYPE_CHECKING:
+    from ._composites import AllOfSource, AnyOfSource
+    from ._context import OperationContext, OperationSnapshot, Partial
     from ._decorators import (
         cancelable,
         cancelable_combine,
@@ -44,6 +42,7 @@ if TYPE_CHECKING:
         with_cancelable,
     )
     from ._helpers import with_timeout
+    from ._pause import PauseToken
     from ._registry import (
         EventKind,
         Observation,
@@ -52,6 +51,7 @@ if TYPE_CHECKING:
         RegistryStatistics,
         default_registry,
     )
+    from ._shield import Shield
     from ._stream import (
         CancelableStream,
         ChunkedStream,
@@ -115,6 +115,10 @@ __all__ = (
 )
 
 _LOADED_ON_USE = {
+    "_shield": ("Shield",),
+    "_pause": ("PauseToken",),
+    "_composites": ("AllOfSource", "AnyOfSource"),
+    "_context": ("OperationContext", "OperationSnapshot", "Partial"),
     "_decorators": (
         "cancelable",
         "cancelable_combine",

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from ._options import OperationOptions
-
     from ._sources import Notifier, Predicate
     from ._token import CancelationToken
     from ._types import Seconds

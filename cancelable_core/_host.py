@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ._background import Background
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
 
+    from ._background import Background
     from ._operation import Cancelable
     from ._sources import CancelationSource
     from ._token import CancelationToken
@@ -49,6 +48,8 @@ class Host:
     async def start_watchers(self) -> None:
         """Run what sources asked to be run."""
         if self._watchers:
+            from ._background import Background  # noqa: PLC0415  (start-up does not pay for it)
+
             self._background = await Background().__aenter__()
             for watcher in self._watchers:
                 self._background.start_soon(watcher)

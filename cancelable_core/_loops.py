@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 from types import CodeType, FrameType, MethodType
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-import anyio.lowlevel
+import anyio
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,9 +79,16 @@ class _TrioLoop:
         return lowlevel.current_trio_token() is self._token
 
 
+def in_main_thread() -> bool:
+    """Whether the caller runs in the main thread, where signal handlers run."""
+    import threading  # noqa: PLC0415  (start-up does not pay for it)
+
+    return threading.current_thread() is threading.main_thread()
+
+
 def inside_signal_handler() -> bool:
     """Whether the caller was called, directly or not, by a handler of a signal."""
-    if threading.get_ident() != threading.main_thread().ident:
+    if not in_main_thread():
         return False
     handlers = {_code_of(signal.getsignal(number)) for number in signal.valid_signals()}
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  (no public way to see the stack)

@@ -23,13 +23,11 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 import anyio
 
-from ._context import OperationContext, OperationSnapshot
 from ._deadline import Timer
 from ._errors import CancelationError, error_for
 from ._hooks import Hooks, call_all, call_final
 from ._host import Host
 from ._loops import Loop, post, running_loop
-from ._shield import Shield
 from ._sources import ConditionSource, SignalSource, TimeoutSource
 from ._token import CancelationToken
 from ._types import (
@@ -46,11 +44,12 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import ParamSpec, Self, TypeVar, Unpack
 
-    from ._context import Partial
+    from ._context import OperationContext, OperationSnapshot, Partial
     from ._hooks import ContextCallback, ErrorCallback, ProgressCallback
     from ._options import LinkedOptions, OperationOptions
     from ._pause import PauseToken
     from ._ports import OpenStream, Registry
+    from ._shield import Shield
     from ._sources import CancelationSource, Notifier, Predicate
     from ._stream import CancelableStream
 
@@ -288,6 +287,8 @@ class Cancelable(CancelationToken):
     @property
     def context(self) -> OperationContext:
         """All there is to read about it, during the block and after."""
+        from ._context import OperationContext  # noqa: PLC0415  (start-up does not pay for it)
+
         return OperationContext(self)
 
     @property
@@ -313,6 +314,8 @@ class Cancelable(CancelationToken):
 
     def snapshot(self) -> OperationSnapshot:
         """All there is to read, at this moment."""
+        from ._context import OperationSnapshot  # noqa: PLC0415  (start-up does not pay for it)
+
         ended = self._took is not None and self._started_at is not None
         return OperationSnapshot(
             id=self.id,
@@ -447,6 +450,8 @@ class Cancelable(CancelationToken):
             ...     async with cancel.shield(limit=5):
             ...         await write()
         """
+        from ._shield import Shield  # noqa: PLC0415  (start-up does not pay for it)
+
         return Shield(None if limit is None else to_seconds(limit))
 
     def wrap(self, function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from typing import TYPE_CHECKING, Any
+
+from ._loops import in_main_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -118,7 +119,7 @@ class SignalHub:
         current = signal.getsignal(number)
         if self._is_ours(current):
             return
-        if threading.current_thread() is not threading.main_thread():
+        if not in_main_thread():
             name = signal.Signals(number).name
             msg = f"a handler for {name} can only be installed from the main thread"
             raise RuntimeError(msg)
@@ -133,7 +134,7 @@ class SignalHub:
                 self._restore(number)
 
     def _restore(self, number: int) -> None:
-        if threading.current_thread() is not threading.main_thread():
+        if not in_main_thread():
             return  # the handler stays, passes on what arrives, and leaves on the next signal
         if self._is_ours(signal.getsignal(number)):
             signal.signal(number, self._previous.pop(number, signal.SIG_DFL) or signal.SIG_DFL)

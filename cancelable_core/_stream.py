@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import anyio
 
 from ._context import Partial
-from ._operation import Cancelable
 from ._loops import running_loop
+from ._operation import Cancelable
 from ._sources import TimeoutSource
 from ._types import OperationStatus, Seconds
 

@@ -173,7 +173,7 @@ class CancelableWebSocket:
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
         tb: TracebackType | None,
-    ) -> bool:
+    ) -> bool | None:
         """Stop listening. A client that left ends the block without an error."""
         try:
             return await self._stack.__aexit__(exc_type, exc, tb)
