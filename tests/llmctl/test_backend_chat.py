@@ -260,7 +260,7 @@ async def test_text_before_a_cut_is_delivered_and_then_the_cut_is_told() -> None
             server.enqueue(Script(fault=Fault("cut", after_tokens=20, reset=reset)))
             async with back_end(server.base_url) as made, made.open(ASK) as stream:
                 got = ""
-                with pytest.raises(Disconnected, match="lost"):  # noqa: PT012  (text comes first)
+                with pytest.raises(Disconnected, match="lost"):
                     async for chunk in stream:
                         got += chunk.text
                 with pytest.raises(Disconnected):  # and told again, never an end

@@ -235,7 +235,7 @@ async def test_a_disconnect_strikes_once_and_where_it_should() -> None:
     back_end = ScriptedBackEnd(script(text="a b c", faults=faults))
     got = []
     async with back_end.open(ASK) as stream:
-        with pytest.raises(Disconnected):  # noqa: PT012  (text comes first)
+        with pytest.raises(Disconnected):
             async for chunk in stream:
                 got.append(chunk.text)  # noqa: PERF401  (what came before counts)
     assert got == ["a", " b"]
