@@ -69,6 +69,9 @@ RETRY_DELAYS_S = (0.5, 1.0)
 LONGEST_RETRY_AFTER_S = 60.0
 """A server that wants us to wait longer is taken for unreachable."""
 
+LIMIT_PATIENCE_S = 1.0
+"""Seconds that an end or a marker has to come first when a limit is reached."""
+
 GIVE_UP_FLUSH_S = 0.25
 """Seconds that output still has to get out when the reply ends by force."""
 
@@ -372,6 +375,11 @@ class Session:
         self._stops.append(end)
         self._token.cancel(message=end.cause)
 
+    @property
+    def resuming(self) -> bool:
+        """Whether a way to go on with the reply is being looked for."""
+        return not self._may_deliver and self.turn.phase is Phase.STREAMING
+
     def timing(self) -> Timing:
         """Return the figures of this process's share so far."""
         return self._clocks.timing(self._new_tokens(self.turn.mark))
@@ -514,13 +522,22 @@ class Session:
             if self.turn.phase is Phase.PAUSED and self._policy.ends_on_pause:
                 await self._end_paused()
                 return
-            if not events:
-                end = self.turn.end or self._source_end
-                if end is not None:
-                    await self._end_with(end)
-                    return
-                self._wake()
-                await self._change()
+            if events:
+                continue
+            end = self.turn.end or (None if self.turn.at_limit else self._source_end)
+            if end is not None:
+                await self._end_with(end)
+                return
+            self._wake()
+            await self._more()
+
+    async def _more(self) -> None:
+        """Wait for something to change; at a limit not for long, as nothing need follow it."""
+        patience = 0.0 if self._source_end else LIMIT_PATIENCE_S
+        with anyio.move_on_after(patience if self.turn.at_limit else None) as waiting:
+            await self._change()
+        if waiting.cancelled_caught:
+            self.pause(PauseReason.LIMIT)
 
     def _publish(self, event: Delta | MarkerFound | Paused) -> None:
         match event:

@@ -353,6 +353,13 @@ class Turn:
             return None
         return sum(count or 0 for count in counts)
 
+    @property
+    def at_limit(self) -> bool:
+        """Whether the next character, unless an end or a marker comes first, is one too many."""
+        limit = self._pause_after
+        streaming = self.phase is Phase.STREAMING
+        return streaming and limit is not None and self._counter.units >= limit
+
     # -- data
 
     def receive(self, chunk: Chunk) -> None:
@@ -390,6 +397,8 @@ class Turn:
         if not self._step(Control.PAUSE):
             return None
         self.mode = mode or self.mode
+        if reason is PauseReason.LIMIT:
+            self._pause_after = None
         return Paused(reason, self.mode, self.position)
 
     def resume(self) -> bool:
@@ -443,7 +452,6 @@ class Turn:
         left = self._pause_after - self._counter.units
         if left <= 0:
             self._items.appendleft(item)
-            self._pause_after = None
             return _some(self.pause(PauseReason.LIMIT))
         return [self._pass(self._split(item, self._counter.room(item.end, left)))]
 
