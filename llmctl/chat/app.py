@@ -51,7 +51,7 @@ from llmctl.resume.ladder import Ladder, rungs
 from llmctl.run import SEEDS
 from llmctl.session import BackEnd, Policy, Session
 from llmctl.talk import at
-from llmctl.targets import target_of
+from llmctl.targets import selection_of, target_of
 from llmctl.terminal.prompt_line import Kind, PromptLine
 from llmctl.terminal.screen import Surface
 from llmctl.terminal.tty import Terminal
@@ -134,12 +134,17 @@ class Chat:
                 while self.leaving is None:
                     await self._turn(commands)
                 tasks.cancel_scope.cancel()
+            await self.desk.screen.released()
         await self._close_back_end()
         return self.leaving or 0
 
     async def _turn(self, commands: Commands) -> None:
         """Take one input, from the queue or from the prompt, and do what it says."""
-        text = self.draft.take_queued() or await self._ask()
+        text: str | None = self.draft.take_queued()
+        if text:
+            self.say(f"> {text}")
+        else:
+            text = await self._ask()
         if text is None or not text.strip():
             return
         if text.startswith("//"):
@@ -187,7 +192,10 @@ class Chat:
 
     async def open_paused(self) -> None:
         """Show the unfinished reply, paused; Space goes on with it."""
-        await self._go_on(paused=True)
+        try:
+            await self._go_on(paused=True)
+        except LlmctlError as error:
+            self.complain(error)
 
     async def resume(self, require: Guarantee | None = None) -> None:
         """Go on with the unfinished reply."""
@@ -200,12 +208,18 @@ class Chat:
             self.complain(error)
             return
         request = request_to_go_on_with(recorded, journal)
+        selection = selection_of(recorded.header.target, self.config, self.env)
+        if selection != self.setup.selection:
+            await self.use(selection)
         turn = Turn(recorded.header.markers, mode=self._holding.mode, mark=recorded.mark)
         for chunk in recorded.chunks:
             turn.receive(chunk)
         if paused:
             turn.pause(PauseReason.KEY, Mode.CUT)
-            self._show_what_was_said(recorded)
+            self.say(f"> {recorded.header.request.messages[-1].content}")
+            self.desk.screen.append(content_of(recorded)[0])
+        else:
+            self.desk.screen.append(content_of(recorded)[0].rpartition("\n")[2])
         ladder = self._ladder(request)
         ladder.require = require or self.config.require
         ladder.conditions, ladder.saved = recorded.conditions, recorded.saved
@@ -371,11 +385,6 @@ class Chat:
         self.say(f"llmctl: {error.message}")
         if error.hint:
             self.say(f"hint: {error.hint}")
-
-    def _show_what_was_said(self, recorded: Recorded) -> None:
-        question = recorded.header.request.messages[-1].content
-        self.say(f"> {question}")
-        self.desk.screen.append(content_of(recorded)[0])
 
     def _on_broken_journal(self, error: OSError) -> None:
         self.say(f"llmctl: the reply is no longer being saved: {error.strerror}.")

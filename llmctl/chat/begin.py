@@ -10,16 +10,18 @@ from llmctl._version import __version__
 from llmctl.backends.choose import back_end_for, fetch
 from llmctl.chat.app import Chat, Desk
 from llmctl.chat.commands import commands
-from llmctl.chat.history import Forgotten, History, Remembered
+from llmctl.chat.history import Forgotten, History, Remembered, last_target
 from llmctl.chat.setup import Setup
 from llmctl.config import Config
 from llmctl.environment import Environment
 from llmctl.errors import UsageError
 from llmctl.foreground import KeyFor
+from llmctl.journal import JournalBusy
 from llmctl.output import Output
 from llmctl.profiles import Selection
 from llmctl.records import Records
 from llmctl.session import GIVE_UP_FLUSH_S, BackEnd
+from llmctl.targets import selection_of
 from llmctl.templates import load_template
 from llmctl.terminal.prompt_line import PromptLine
 from llmctl.terminal.screen import PlainScreen, Screen, Surface
@@ -34,6 +36,7 @@ def begin(
     key_for: KeyFor,
     draft: str,
     conversation: str | None,
+    model_given: bool,
     stored: bool,
 ) -> int:
     """Run a chat and return the exit status.
@@ -45,10 +48,12 @@ def begin(
         key_for: finds a server's key.
         draft: what the input begins with.
         conversation: the conversation to open; None begins one.
+        model_given: the person named the model; else a conversation keeps its own.
         stored: remember the conversation.
 
     Raises:
         UsageError: this is no terminal.
+        JournalBusy: the conversation's last reply is live in another process.
         LlmctlError: the model can't be used.
     """
     if not (env.is_a_tty(env.stdin) and env.is_a_tty(env.stdout)):
@@ -63,11 +68,15 @@ def begin(
             stored=stored,
         )
 
-    anyio.run(fetch, setup.selection, env)
-    back_end = make_back_end(setup.selection)
     with ExitStack() as stack:
         records = stack.enter_context(Records(env.data)) if stored else None
         history: History = Forgotten() if records is None else Remembered(records, conversation)
+        _refuse_if_live(history)
+        target = last_target(history)
+        if target is not None and not model_given:
+            setup.selection = selection_of(target, config, env)
+        anyio.run(fetch, setup.selection, env)
+        back_end = make_back_end(setup.selection)
         output = Output(env.stdout)
         stack.callback(output.close)
         stack.callback(output.drain, GIVE_UP_FLUSH_S)
@@ -101,6 +110,12 @@ def begin(
         chat.say(_greeting(setup.selection, config, env))
         with desk.terminal:
             return anyio.run(chat.run)
+
+
+def _refuse_if_live(history: History) -> None:
+    reply = history.unfinished
+    if reply is not None and reply.pid is not None:
+        raise JournalBusy(reply.generation, reply.pid)
 
 
 def _last_question(history: History) -> str:

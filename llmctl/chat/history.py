@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from llmctl.events import End
 from llmctl.journal import Header, Journal, NoJournal, Recorded
@@ -143,3 +143,11 @@ class Forgotten:
         question = self.messages[questions[-1]].content
         self.messages = self.messages[: questions[-1]]
         return question
+
+
+def last_target(history: History) -> Mapping[str, Any] | None:
+    """Return where the conversation's last reply came from; None if there is none yet."""
+    if history.unfinished is not None:
+        return history.unfinished.recorded.header.target
+    replies = [message.reply for message in history.messages if message.reply is not None]
+    return replies[-1].get("target") if replies else None

@@ -20,6 +20,9 @@ from llmctl.turn import Phase
 PAINT_EVERY_S = 0.25
 """Seconds between two looks at the status row."""
 
+SIGCONT_DELAY_S = 0.5
+"""Seconds within which a SIGCONT is heard that came while we were stopped."""
+
 HOLD_LIMIT_CHARS = 1024 * 1024
 """Text waiting in a hold above which `auto` ends the generation."""
 
@@ -89,7 +92,7 @@ class LiveReply:
         self._model = model
         self._holding = holding
         self._terminal = terminal
-        self._suspended = False
+        self._came_back_at = float("-inf")
         self._keyboard = Keyboard(self, draft, time.monotonic)
         self._paused_at = 0.0
         self._by_marker = False
@@ -166,14 +169,15 @@ class LiveReply:
         self.session.pause(PauseReason.KEY, self._holding.suspended_mode)
         if self._holding.suspended_mode is Mode.CUT:
             self.session.cut()
-        self._suspended = True
         self._surface.aside(self._terminal.suspend)
-        self._suspended = False
+        self._came_back_at = time.monotonic()
         self.paint()
 
     def continued(self) -> None:
         """SIGCONT: somebody stopped us without a warning and let us go on."""
-        if not self._suspended and self._terminal.regain():
+        if time.monotonic() - self._came_back_at < SIGCONT_DELAY_S:
+            return  # the signal that ended `suspend`
+        if self._terminal.continued():
             self._surface.reopen()
             self.paint()
 

@@ -95,5 +95,6 @@ def chat(  # noqa: PLR0913  (each parameter is an option)
         key_for=invocation.key_for,
         draft=draft,
         conversation=chosen_conversation(env, last=last, id_=conversation, may_be_new=True),
+        model_given=model is not None or base_url is not None,
         stored=not no_store,
     )
