@@ -8,9 +8,12 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from llmctl.cli import main
+from tests.support.fake_environment import fake_environment
 from tests.support.processes import Cli
 from tests.support.pty_driver import PtyProgram
 
@@ -30,6 +33,20 @@ COMMANDS = [
 ]
 
 
+class Done(NamedTuple):
+    """How a command ended that ran inside this process."""
+
+    status: int
+    text: str
+    errors: str
+
+
+def call(folder: Path, *words: str, typed: str = "", **variables: str) -> Done:
+    """Run a command with its data and configuration below ``folder``."""
+    with fake_environment(folder, typed, **variables) as fake:
+        return Done(main(words, fake.env), fake.out, fake.err)
+
+
 @pytest.fixture
 def cli(tmp_path: Path) -> Cli:
     return Cli(tmp_path)
@@ -42,16 +59,15 @@ def home(tmp_path: Path) -> Path:
 def test_help_lists_every_command(cli: Cli) -> None:
     done = cli.run("--help")
     assert done.returncode == 0
-    for name in {command.split()[0] for command in COMMANDS}:
-        assert f"\n  {name} " in done.text
-    assert "[bold" not in done.text
+    assert all(f"\n  {command.split()[0]} " in done.text for command in COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help(cli: Cli, command: str) -> None:
-    done = cli.run(*command.split(), "--help")
-    assert (done.returncode, done.errors) == (0, "")
-    assert done.text.startswith(f"Usage: llmctl {command} ")
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command.split(), "--help"]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith(f"Usage: llmctl {command} ")
+    assert told.err == ""
 
 
 @pytest.mark.parametrize(
@@ -74,36 +90,36 @@ def test_every_command_has_help(cli: Cli, command: str) -> None:
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_a_mistake_is_one_sentence_and_one_hint(
-    cli: Cli, words: list[str], sentence: str, hint: str
+    tmp_path: Path, words: list[str], sentence: str, hint: str
 ) -> None:
-    done = cli.run(*words)
+    done = call(tmp_path, *words)
     lines = done.errors.splitlines()
-    assert (done.returncode, done.text) == (2, "")
+    assert (done.status, done.text) == (2, "")
     assert lines[0].startswith("llmctl: ")
     assert sentence in lines[0]
     assert len(lines) == 1 + bool(hint)
     assert hint in lines[-1]
 
 
-def test_a_group_without_a_command_shows_its_help(cli: Cli) -> None:
-    done = cli.run("config")
-    assert (done.returncode, done.text) == (2, "")
+def test_a_group_without_a_command_shows_its_help(tmp_path: Path) -> None:
+    done = call(tmp_path, "config")
+    assert (done.status, done.text) == (2, "")
     assert done.errors.startswith("Usage: llmctl config ")
 
 
-def test_verbose_shows_where_an_error_comes_from(cli: Cli) -> None:
-    done = cli.run("--verbose", "prompts", "show", "nothing")
-    assert done.returncode == 2
+def test_verbose_shows_where_an_error_comes_from(tmp_path: Path) -> None:
+    done = call(tmp_path, "--verbose", "prompts", "show", "nothing")
+    assert done.status == 2
     assert done.errors.startswith("Traceback")
     assert "llmctl: There is no template 'nothing'." in done.errors
 
 
-def test_a_setting_goes_into_the_file_and_comes_back(cli: Cli, tmp_path: Path) -> None:
-    path = home(tmp_path) / "config.toml"
-    assert cli.run("config", "path").text == f"{path}\n"
-    assert cli.run("config", "set", "idle_timeout", "90s").returncode == 0
-    assert cli.run("config", "set", "profiles.work.preset", "vllm").returncode == 0
-    shown = json.loads(cli.run("config", "show", "--json").stdout)
+def test_a_setting_goes_into_the_file_and_comes_back(tmp_path: Path) -> None:
+    path = (tmp_path / "config") / "config.toml"
+    assert call(tmp_path, "config", "path").text == f"{path}\n"
+    assert call(tmp_path, "config", "set", "idle_timeout", "90s").status == 0
+    assert call(tmp_path, "config", "set", "profiles.work.preset", "vllm").status == 0
+    shown = json.loads(call(tmp_path, "config", "show", "--json").text)
     assert shown["settings"]["idle_timeout"] == {"value": 90.0, "from": str(path)}
     assert shown["settings"]["model"] == {"value": None, "from": "default"}
     assert shown["profiles"]["work"]["base_url"] == "http://localhost:8000/v1"
@@ -111,63 +127,58 @@ def test_a_setting_goes_into_the_file_and_comes_back(cli: Cli, tmp_path: Path) -
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
-def test_a_text_setting_may_look_like_a_number(cli: Cli) -> None:
-    assert cli.run("config", "set", "model", "7").returncode == 0
-    shown = json.loads(cli.run("config", "show", "--json").stdout)
+def test_a_text_setting_may_look_like_a_number(tmp_path: Path) -> None:
+    assert call(tmp_path, "config", "set", "model", "7").status == 0
+    shown = json.loads(call(tmp_path, "config", "show", "--json").text)
     assert shown["settings"]["model"]["value"] == "7"
 
 
-def test_a_wrong_setting_changes_nothing(cli: Cli, tmp_path: Path) -> None:
-    cli.run("config", "set", "timeout", "5m")
-    before = (home(tmp_path) / "config.toml").read_text()
-    assert cli.run("config", "set", "timeout", "soon").returncode == 2
-    assert (home(tmp_path) / "config.toml").read_text() == before
+def test_a_wrong_setting_changes_nothing(tmp_path: Path) -> None:
+    call(tmp_path, "config", "set", "timeout", "5m")
+    before = ((tmp_path / "config") / "config.toml").read_text()
+    assert call(tmp_path, "config", "set", "timeout", "soon").status == 2
+    assert ((tmp_path / "config") / "config.toml").read_text() == before
 
 
-def test_home_and_config_may_be_named(cli: Cli, tmp_path: Path) -> None:
-    done = cli.run("--home", "elsewhere", "config", "path")
+def test_home_and_config_may_be_named(tmp_path: Path) -> None:
+    done = call(tmp_path, "--home", "elsewhere", "config", "path")
     assert done.text.endswith("/elsewhere/config.toml\n")
-    done = cli.run("--config", str(tmp_path / "own.toml"), "config", "path")
+    done = call(tmp_path, "--config", str(tmp_path / "own.toml"), "config", "path")
     assert done.text == f"{tmp_path}/own.toml\n"
 
 
-def test_a_key_from_stdin_is_stored_and_never_shown(cli: Cli, tmp_path: Path) -> None:
+def test_a_key_from_stdin_is_stored_and_never_shown(tmp_path: Path) -> None:
     secret = "sk-very-secret-123"  # noqa: S105
-    stored = cli.run("keys", "set", "openai", stdin=f"{secret}\n".encode())
-    assert stored.returncode == 0
-    path = home(tmp_path) / "keys.json"
+    stored = call(tmp_path, "keys", "set", "openai", typed=f"{secret}\n")
+    assert stored.status == 0
+    path = tmp_path / "config" / "keys.json"
     assert secret in path.read_text()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    shown = [
-        stored,
-        cli.run("keys", "list"),
-        cli.run("config", "show"),
-        cli.run("config", "show", "--json"),
-        cli.run("--verbose", "doctor"),
-    ]
-    assert all(secret.encode() not in done.stdout + done.stderr for done in shown)
+    looks = ["keys list", "config show", "config show --json", "--verbose doctor"]
+    shown = [stored, *(call(tmp_path, *look.split()) for look in looks)]
+    assert all(secret not in done.text + done.errors for done in shown)
     assert "openai\tkey file\n" in shown[1].text
     assert "key from key file" in shown[2].text
-    assert cli.run("keys", "remove", "openai").returncode == 0
-    assert cli.run("keys", "list").text == ""
+    assert call(tmp_path, "keys", "remove", "openai").status == 0
+    assert call(tmp_path, "keys", "list").text == ""
 
 
-@pytest.mark.parametrize("typed", [b"", b"\n", b"two words\n"])
-def test_what_is_no_key_is_not_stored(cli: Cli, tmp_path: Path, typed: bytes) -> None:
-    done = cli.run("keys", "set", "openai", stdin=typed)
-    assert done.returncode == 2
-    assert not (home(tmp_path) / "keys.json").exists()
+@pytest.mark.parametrize("typed", ["", "\n", "two words\n"])
+def test_what_is_no_key_is_not_stored(tmp_path: Path, typed: str) -> None:
+    done = call(tmp_path, "keys", "set", "openai", typed=typed)
+    assert done.status == 2
+    assert not ((tmp_path / "config") / "keys.json").exists()
 
 
-def test_a_template_is_shown_as_its_file_has_it(cli: Cli, tmp_path: Path) -> None:
-    own = home(tmp_path) / "prompts"
+def test_a_template_is_shown_as_its_file_has_it(tmp_path: Path) -> None:
+    own = (tmp_path / "config") / "prompts"
     own.mkdir(parents=True)
     (own / "mine.md").write_text("Be {{how}}.\n")
-    assert cli.run("prompts", "show", "mine").text == "Be {{how}}.\n"
-    facts = json.loads(cli.run("prompts", "show", "mine", "--json").stdout)
+    assert call(tmp_path, "prompts", "show", "mine").text == "Be {{how}}.\n"
+    facts = json.loads(call(tmp_path, "prompts", "show", "mine", "--json").text)
     assert (facts["role"], facts["variables"]) == ("system", {"how": None})
     assert {"mine", "markers", "concise"} <= {
-        line.split()[0] for line in cli.run("prompts", "list").text.splitlines()
+        line.split()[0] for line in call(tmp_path, "prompts", "list").text.splitlines()
     }
 
 
@@ -201,34 +212,34 @@ def test_a_working_directory_that_is_gone_is_no_reason_to_fail(cli: Cli, tmp_pat
     assert done.stdout.decode() == f"{home(tmp_path)}/config.toml\n"
 
 
-def test_the_doctor_finds_nothing_broken_here(cli: Cli) -> None:
-    done = cli.run("doctor")
-    assert (done.returncode, done.errors) == (0, "")
-    facts = json.loads(cli.run("doctor", "--json").stdout)
+def test_the_doctor_finds_nothing_broken_here(tmp_path: Path) -> None:
+    done = call(tmp_path, "doctor")
+    assert (done.status, done.errors) == (0, "")
+    facts = json.loads(call(tmp_path, "doctor", "--json").text)
     assert facts["usable"]
     states = {check["name"]: check["state"] for check in facts["checks"]}
     assert {"python", "packages", "store", "configuration", "keys"} <= states.keys()
     assert all(check["advice"] for check in facts["checks"] if check["state"] != "ok")
 
 
-def test_the_doctor_names_what_is_broken(cli: Cli, tmp_path: Path) -> None:
-    home(tmp_path).mkdir()
-    (home(tmp_path) / "config.toml").write_text("timeout = 'soon'")
-    done = cli.run("doctor")
-    assert done.returncode == 1
+def test_the_doctor_names_what_is_broken(tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir()
+    ((tmp_path / "config") / "config.toml").write_text("timeout = 'soon'")
+    done = call(tmp_path, "doctor")
+    assert done.status == 1
     assert "fail  configuration" in done.text
     assert "500ms" in done.text
 
 
-def test_the_doctor_names_a_folder_that_can_t_be_written(cli: Cli, tmp_path: Path) -> None:
+def test_the_doctor_names_a_folder_that_can_t_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    done = cli.run("--home", str(tmp_path / "file" / "below"), "doctor")
-    assert done.returncode == 1
+    done = call(tmp_path, "--home", str(tmp_path / "file" / "below"), "doctor")
+    assert done.status == 1
     assert "fail  store" in done.text
 
 
-def test_the_doctor_names_keys_and_where_they_are(cli: Cli) -> None:
-    done = cli.run("doctor", env={"GROQ_API_KEY": "gsk-secret"})
+def test_the_doctor_names_keys_and_where_they_are(tmp_path: Path) -> None:
+    done = call(tmp_path, "doctor", GROQ_API_KEY="gsk-secret")
     assert "groq (GROQ_API_KEY)" in done.text
     assert "gsk-secret" not in done.text
 
