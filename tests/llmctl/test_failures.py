@@ -1,0 +1,71 @@
+import errno
+from pathlib import Path
+
+import pytest
+import typer
+
+from llmctl.cli.failures import report
+from llmctl.cli.invocation import Invocation
+from llmctl.errors import BelowRequire, LlmctlError, Refused, Unreachable, UsageError
+from tests.support.fake_environment import fake_environment
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (UsageError("No."), 2),
+        (Refused("No."), 3),
+        (Unreachable("No."), 4),
+        (BelowRequire("No."), 7),
+        (LlmctlError("No."), 1),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_an_error_of_ours_is_its_sentence(tmp_path: Path, error: LlmctlError, status: int) -> None:
+    with fake_environment(tmp_path) as fake:
+        assert report(error, Invocation(fake.env)) == status
+        assert (fake.out, fake.err) == ("", "llmctl: No.\n")
+
+
+def test_the_hint_stands_in_a_line_of_its_own(tmp_path: Path) -> None:
+    with fake_environment(tmp_path) as fake:
+        report(Refused("No key.", "Set one."), Invocation(fake.env))
+        assert fake.err == "llmctl: No key.\nhint: Set one.\n"
+
+
+def test_a_bug_is_called_one(tmp_path: Path) -> None:
+    with fake_environment(tmp_path) as fake:
+        assert report(ZeroDivisionError("by zero"), Invocation(fake.env)) == 1
+        assert fake.err.startswith("llmctl: ZeroDivisionError: by zero\nhint: ")
+        assert "--verbose" in fake.err
+
+
+def test_trouble_with_a_file_names_it(tmp_path: Path) -> None:
+    error = OSError(errno.ENOSPC, "No space left on device", "/data/f")
+    with fake_environment(tmp_path) as fake:
+        assert report(error, Invocation(fake.env)) == 1
+        assert fake.err == "llmctl: /data/f: No space left on device.\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(KeyboardInterrupt(), 130), (typer.Abort(), 130), (BrokenPipeError(), 141)],
+)
+def test_some_ends_are_quiet(
+    tmp_path: Path, error: Exception | KeyboardInterrupt, status: int
+) -> None:
+    with fake_environment(tmp_path) as fake:
+        assert report(error, Invocation(fake.env)) == status
+        assert fake.err == ""
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_no_key_is_in_any_message(tmp_path: Path, *, verbose: bool) -> None:
+    with fake_environment(tmp_path) as fake:
+        invocation = Invocation(fake.env)
+        invocation.verbose = verbose
+        invocation.secrets.add("sk-secret-1")
+        report(Refused("401: sk-secret-1 is wrong."), invocation)
+        assert "sk-secret" not in fake.err
+        assert "[key] is wrong." in fake.err
+        assert ("Refused" in fake.err) is verbose
