@@ -1,9 +1,9 @@
 """The state of the engine's one slot, kept in files.
 
-A state is the cache of everything the slot has read and written. Files are named by the
-hash of their content, so that a name says what was restored, and a file that was changed
-is not restored. They are private, and a state that nobody discarded is swept away when it
-is a month old.
+A state is the cache of everything the slot has read and written. What is remembered of a
+file is its name, which no other state has, so that discarding one never takes another's,
+and the hash of its content: a file that was changed is not restored. Files are private,
+and one that nobody discarded is swept away when it is a month old.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import secrets
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -24,8 +23,6 @@ from llmctl.errors import Refused
 KEPT_S = 30 * 24 * 3600.0
 """Seconds after which a forgotten state is removed."""
 
-_NEW = "new-"
-_NEW_KEPT_S = 3600.0
 _MAGIC = 0x67677371
 """First word of llama.cpp's sequence state files ("ggsq")."""
 
@@ -35,23 +32,25 @@ class State:
     """A slot's state on disk.
 
     Attributes:
-        sha256: the file's hash, which is also its name.
+        file: the file's name.
+        sha256: the hash of its content.
         tokens: how many tokens it holds.
     """
 
+    file: str
     sha256: str
     tokens: int
 
     def as_json(self) -> dict[str, Any]:
         """Return the form that conditions hold."""
-        return {"sha256": self.sha256, "tokens": self.tokens}
+        return {"file": self.file, "sha256": self.sha256, "tokens": self.tokens}
 
     @classmethod
     def from_json(cls, data: object) -> Self | None:
         """Read what `as_json` wrote; None for anything else."""
         match data:
-            case {"sha256": str(sha256), "tokens": int(tokens)} if sha256.isalnum():
-                return cls(sha256, tokens)
+            case {"file": str(file), "sha256": str(sha256), "tokens": int(tokens)}:
+                return cls(file, sha256, tokens) if file.isalnum() else None
         return None
 
 
@@ -73,14 +72,24 @@ class Slot:
         folder = self._engine.slots
         if folder is None or await self._size() > self._limit:
             return None
-        new = folder / f"{_NEW}{secrets.token_hex(8)}"
+        file = folder / secrets.token_hex(16)
+        state = None
         try:
-            answer = await self._engine.ask("/slots/0?action=save", {"filename": new.name})
-            return await self._accept(new, answer)
+            state = await self._saved(file)
         except (Refused, OSError):  # no room on the disk
             return None
         finally:
-            new.unlink(missing_ok=True)
+            if state is None:
+                file.unlink(missing_ok=True)
+        return state
+
+    async def _saved(self, file: Path) -> State | None:
+        answer = await self._engine.ask("/slots/0?action=save", {"filename": file.name})
+        tokens, size = answer["n_saved"], answer["n_written"]
+        self._bytes_per_token = size / max(1, tokens)
+        if size > self._limit:
+            return None
+        return State(file.name, await to_thread.run_sync(_sha256, file), tokens)
 
     async def restore(self, state: State) -> bool:
         """Put a state back into the slot; say whether it is there now."""
@@ -108,9 +117,8 @@ class Slot:
         """Remove what processes that were killed have left and nobody came back for."""
         folder = self._engine.slots
         for file in () if folder is None else folder.iterdir():
-            kept_s = _NEW_KEPT_S if file.name.startswith(_NEW) else KEPT_S
             try:
-                if now - file.stat().st_mtime > kept_s:
+                if now - file.stat().st_mtime > KEPT_S:
                     file.unlink()
             except FileNotFoundError:
                 continue
@@ -120,23 +128,10 @@ class Slot:
         slots = await self._engine.ask("/slots")
         return float(slots[0]["n_prompt_tokens"] * self._bytes_per_token)
 
-    async def _accept(self, new: Path, answer: Mapping[str, Any]) -> State | None:
-        self._bytes_per_token = answer["n_written"] / max(1, answer["n_saved"])
-        if answer["n_written"] > self._limit:
-            return None
-        return State(await to_thread.run_sync(_named, new), answer["n_saved"])
-
     def _file(self, state: State) -> Path | None:
         folder = self._engine.slots
-        file = None if folder is None else folder / state.sha256
+        file = None if folder is None else folder / state.file
         return file if file is not None and file.is_file() else None
-
-
-def _named(new: Path) -> str:
-    """Give a file the name of its content, and return that."""
-    name = _sha256(new)
-    new.rename(new.with_name(name))
-    return name
 
 
 def _sha256(file: Path) -> str:

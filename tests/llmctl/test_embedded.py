@@ -144,7 +144,7 @@ async def test_a_later_turn_is_replayed_from_the_state_it_started_in(
     engine.discard(second.conditions)
     assert (
         not engine.engine.slots
-        or not (engine.engine.slots / second.conditions["start"]["sha256"]).exists()
+        or not (engine.engine.slots / second.conditions["start"]["file"]).exists()
     )
 
 
@@ -168,6 +168,17 @@ async def test_another_seed_prompt_or_option_is_another_condition(engine: Embedd
     for other in others:
         reply = await cut(engine, other, 1, again=base, by=Strategy.REPLAY)
         assert reply.conditions != base
+
+
+async def test_discarding_a_state_does_not_take_an_equal_one(engine: Embedded) -> None:
+    request = ask(STORY, max_tokens=4)
+    first = await cut(engine, request, 4)
+    later = await whole(engine, ask(STORY, first.text, "Go on.", max_tokens=2))
+    assert first.saved is not None
+    engine.discard(first.saved)
+    request = ask(STORY, first.text, "Go on.", max_tokens=2)
+    again = await whole(engine, request, again=later.conditions, by=Strategy.REPLAY)
+    assert again.conditions == later.conditions
 
 
 async def test_an_unrelated_prompt_starts_empty_and_saves_nothing(engine: Embedded) -> None:
@@ -223,7 +234,7 @@ async def test_a_changed_or_lost_state_is_not_restored(engine: Embedded) -> None
     first = await cut(engine, request, 5)
     assert engine.engine.slots is not None
     assert first.saved is not None
-    file = engine.engine.slots / first.saved["start"]["sha256"]
+    file = engine.engine.slots / first.saved["start"]["file"]
     content = bytearray(file.read_bytes())
     content[-7] ^= 1
     file.write_bytes(content)

@@ -151,7 +151,7 @@ def test_fields_that_make_it_a_stream_we_can_count_are_ours() -> None:
     ):
         assert (body["stream"], body["cache_prompt"], body["id_slot"]) == (True, False, 0)
         assert body["min_p"] == 0.1
-    assert by_ids(options, (1,), start=State("ab", 1)).body["cache_prompt"] is True
+    assert by_ids(options, (1,), start=State("ab", "cd", 1)).body["cache_prompt"] is True
 
 
 def test_only_what_was_chosen_is_sent() -> None:
@@ -162,14 +162,17 @@ def test_only_what_was_chosen_is_sent() -> None:
 
 
 def test_what_came_from_the_cache_must_fit_the_start() -> None:
-    empty, state = by_ids(Options(), (1,)), by_ids(Options(), (1,), start=State("ab", 9), cached=7)
+    empty, state = (
+        by_ids(Options(), (1,)),
+        by_ids(Options(), (1,), start=State("ab", "cd", 9), cached=7),
+    )
     empty.check(0)
     state.check(7)
     for asked, cached in ((empty, 1), (state, 6)):
         with pytest.raises(StrategyUnavailable):
             asked.check(cached)
     assert empty.proven(0) == {"start": "empty", "cached": 0}
-    assert state.proven(7) == {"start": {"sha256": "ab", "tokens": 9}, "cached": 7}
+    assert state.proven(7) == {"start": {"file": "ab", "sha256": "cd", "tokens": 9}, "cached": 7}
 
 
 def test_the_sampler_is_everything_but_the_bound() -> None:
@@ -236,23 +239,24 @@ def test_a_states_tokens_are_read_only_where_its_form_is_known(
 ) -> None:
     states = slot(tmp_path)
     (tmp_path / "slots" / "ab").write_bytes(content)
-    assert states.ids(State("ab", 3)) == ids
+    assert states.ids(State("ab", "cd", 3)) == ids
 
 
-def test_a_state_is_named_by_a_hash_and_by_nothing_else() -> None:
-    assert State.from_json({"sha256": "ab", "tokens": 3, "more": 1}) == State("ab", 3)
-    for other in ("empty", None, {"sha256": "../ab", "tokens": 3}, {"sha256": "ab"}, {}):
+def test_a_state_is_a_file_of_its_folder_and_no_other() -> None:
+    state = State("ab", "cd", 3)
+    assert State.from_json({**state.as_json(), "more": 1}) == state
+    for other in ("empty", None, {}, {**state.as_json(), "file": "../ab"}, {"file": "ab"}):
         assert State.from_json(other) is None
 
 
 def test_old_states_are_swept_away(tmp_path: Path) -> None:
     states = slot(tmp_path)
-    for name, age_s in (("old", KEPT_S + 60), ("young", 60), ("new-a", 7200), ("new-b", 60)):
+    for name, age_s in (("old", KEPT_S + 60), ("young", 60)):
         file = tmp_path / "slots" / name
         file.touch()
         os.utime(file, (1e9 - age_s, 1e9 - age_s))
     states.sweep(1e9)
-    assert {file.name for file in (tmp_path / "slots").iterdir()} == {"young", "new-b"}
+    assert {file.name for file in (tmp_path / "slots").iterdir()} == {"young"}
     Slot(Engine(EngineSettings()), 1000).sweep(1e9)
 
 
