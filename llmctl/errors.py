@@ -5,7 +5,8 @@
     LlmctlError                 message for people, hint, exit code
     ├── UsageError              bad input or options                          2
     ├── Refused                 the back end said no: key, model, request     3
-    │   └── ContextFull         the prompt does not fit the context           3
+    │   ├── ContextFull         the prompt does not fit the context           3
+    │   └── Denied              key, account or model: not this request alone 3
     ├── Unreachable             no connection, or no weights to load          4
     ├── ConnectTimedOut         no connection within --connect-timeout      124
     ├── Disconnected            the connection was lost in mid-reply          4
@@ -65,6 +66,20 @@ class ContextFull(Refused):
     kind = "context"
 
 
+class Denied(Refused):
+    """The back end refuses for a reason that other requests may meet as well.
+
+    Args:
+        message: one sentence.
+        hint: what to do about it.
+        always: no request will be accepted (a wrong key, an exhausted quota).
+    """
+
+    def __init__(self, message: str, hint: str | None = None, *, always: bool = False) -> None:
+        super().__init__(message, hint)
+        self.always = always
+
+
 class Unreachable(LlmctlError):
     """Nothing answers, or what is needed to answer can't be had."""
 
@@ -93,16 +108,23 @@ class Overloaded(LlmctlError):
         message: one sentence.
         hint: what to do about it.
         retry_after: seconds the server asked to wait; None if it did not say.
+        busy: it is asked too much (429, 503), not at fault.
     """
 
     kind = "overloaded"
     exit_code = 4
 
     def __init__(
-        self, message: str, hint: str | None = None, *, retry_after: float | None = None
+        self,
+        message: str,
+        hint: str | None = None,
+        *,
+        retry_after: float | None = None,
+        busy: bool = False,
     ) -> None:
         super().__init__(message, hint)
         self.retry_after = retry_after
+        self.busy = busy
 
 
 class BelowRequire(LlmctlError):

@@ -28,6 +28,7 @@ from llmctl.backends.error_bodies import (
 from llmctl.errors import (
     ConnectTimedOut,
     ContextFull,
+    Denied,
     Disconnected,
     LlmctlError,
     Overloaded,
@@ -46,6 +47,7 @@ _PASSING = {
     HTTPStatus.TOO_EARLY,
     HTTPStatus.TOO_MANY_REQUESTS,
 }
+_BUSY = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, 529}
 _CHECK_URL = "Check the URL; most servers want one that ends in /v1."
 
 
@@ -91,7 +93,7 @@ class Explainer:
         """
         if codes(body) & _QUOTA or status == HTTPStatus.PAYMENT_REQUIRED:
             account = "Look at the account's billing."
-            return Refused(f"The quota at {self.server} is used up.", account)
+            return Denied(f"The quota at {self.server} is used up.", account, always=True)
         if status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return self._overloaded(status, body, headers)
         if status in range(300, 400):
@@ -107,7 +109,7 @@ class Explainer:
             return self.status(HTTPStatus.BAD_REQUEST, body, {})
         said = sentence(body, self._secret) or f"{self.server} stopped with an error."
         if any("overload" in word or "rate_limit" in word for word in codes(body)):
-            return Overloaded(said)
+            return Overloaded(said, busy=True)
         return Disconnected(said)
 
     def finish(self, reason: str) -> LlmctlError | None:
@@ -131,7 +133,7 @@ class Explainer:
 
     def web_page(self) -> Refused:
         """Return the error for a web page in place of a reply."""
-        return Refused(f"{self.server} answered with a web page, not with a reply.", _CHECK_URL)
+        return Denied(f"{self.server} answered with a web page, not with a reply.", _CHECK_URL)
 
     def _refused(self, status: int, body: object) -> Refused:
         said = sentence(body, self._secret)
@@ -141,33 +143,37 @@ class Explainer:
             case _ if is_context_full(body):
                 return _context_full(body, said)
             case HTTPStatus.NOT_FOUND if said:
-                return Refused(said, "Check the model's name and the URL.")
+                return Denied(said, "Check the model's name and the URL.")
             case HTTPStatus.NOT_FOUND | HTTPStatus.METHOD_NOT_ALLOWED:
-                return Refused(f"{self.server} knows no such address (HTTP {status}).", _CHECK_URL)
+                return Denied(f"{self.server} knows no such address (HTTP {status}).", _CHECK_URL)
         return Refused(said or f"{self.server} refused the request (HTTP {status}).")
 
     def _key_refused(self, status: int, said: str) -> Refused:
         """Say that the key is wrong; the server's sentence for 401 repeats part of it."""
         if not self._secret:
-            return Refused(f"{self.server} wants an API key.", "Store one with: llmctl keys set.")
+            hint = "Store one with: llmctl keys set."
+            return Denied(f"{self.server} wants an API key.", hint, always=True)
         hint = "Check the key: llmctl keys list."
         if status == HTTPStatus.UNAUTHORIZED or not said:
-            return Refused(f"{self.server} does not accept the API key.", hint)
-        return Refused(f"{self.server} does not allow this: {said}", hint)
+            unauthorized = status == HTTPStatus.UNAUTHORIZED
+            return Denied(f"{self.server} does not accept the API key.", hint, always=unauthorized)
+        return Denied(f"{self.server} does not allow this: {said}", hint)
 
     def _overloaded(self, status: int, body: object, headers: Mapping[str, str]) -> Overloaded:
         said = sentence(body, self._secret)
         return Overloaded(
             f"{self.server} can't serve this now (HTTP {status}){': ' if said else '.'}{said}",
             retry_after=retry_after_s(headers),
+            busy=status in _BUSY,
         )
 
     def _moved(self, location: str) -> Refused:
         parts = urlsplit(location)
         place = f"{parts.scheme}://{parts.hostname}" if parts.hostname else "another address"
-        return Refused(
+        return Denied(
             f"{self.server} redirects to {place}; nothing was sent there.",
             "Give the address it redirects to as --base-url.",
+            always=True,
         )
 
     def _no_connection(self, error: Exception) -> Unreachable:
