@@ -107,7 +107,7 @@ def _before(ask: Ask, records: Records | None) -> Conversation:
     if ask.conversation is None:
         return Conversation(new_id("c"), ())
     if records is None:
-        raise UsageError("Going on with a conversation needs the store.", "Leave out --no-store.")
+        raise UsageError("A conversation is in the store.", "Leave out --no-store.")
     before = records.conversation(ask.conversation)
     if before.unfinished is None or ask.unfinished is Unfinished.REFUSE:
         return before

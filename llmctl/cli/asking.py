@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from llmctl.backends.surrogates import well_formed
 from llmctl.cli.options import body_fields, key_values
 from llmctl.config import Config
 from llmctl.conversation import Options
@@ -26,7 +27,7 @@ def prompt_from(words: Sequence[str], env: Environment, *, no_stdin: bool) -> st
     Raises:
         UsageError: there is neither.
     """
-    said = " ".join(words)
+    said = well_formed(" ".join(words))  # an argument may be any bytes
     piped = ""
     if env.has_input and not no_stdin:
         if said and env.waits_for_input(INPUT_PATIENCE_S):

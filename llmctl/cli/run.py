@@ -8,6 +8,7 @@ import typer
 
 from llmctl.cli import options
 from llmctl.cli.invocation import here, new_app
+from llmctl.errors import UsageError
 
 app = new_app(help="Ask for one reply and write it to stdout.")
 
@@ -82,6 +83,8 @@ def run(  # noqa: PLR0913  (each parameter is an option)
         on_pause=on_pause, require=require, connect_timeout=connect_timeout,
         first_token_timeout=first_token_timeout, idle_timeout=idle_timeout, timeout=timeout,
     )  # fmt: skip
+    if no_store and (last or conversation is not None):
+        raise UsageError("A conversation is in the store.", "Leave out --no-store.")
     going_on = chosen_conversation(env, last=last, id_=conversation)
     selection = resolve_model(None, config, env)
     text = with_attachments(prompt_from(prompt or (), env, no_stdin=no_stdin), attach, env)

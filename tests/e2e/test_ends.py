@@ -142,13 +142,8 @@ def test_signals(program: Program, number: signal.Signals) -> None:
 @pytest.mark.parametrize("bytes_read", [0, 10])
 def test_closed_pipe_is_quiet(program: Program, bytes_read: int) -> None:
     out, into = os.pipe()
-    with (
-        open(into, "wb") as end,
-        program.start(  # noqa: PTH123
-            "run", "-m", "scripted:long", "hi", stdout=end
-        ) as process,
-    ):
-        end.close()
+    with program.start("run", "-m", "scripted:long", "hi", stdout=into) as process:
+        os.close(into)
         os.read(out, bytes_read)
         os.close(out)
         done = process.wait()

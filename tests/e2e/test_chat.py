@@ -1,0 +1,314 @@
+"""The chat as a person meets it: a real terminal, real keys, a scripted model."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import Cli
+from tests.support.pty_driver import PtyProgram
+
+WORDS = 400
+"""Length of the scripted reply."""
+
+REPLY = " ".join(f"w{number}" for number in range(WORDS)) + "\n"
+
+Start = Callable[..., PtyProgram]
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Iterator[Cli]:
+    cli = Cli(tmp_path)
+    yield cli
+    cli.assert_no_leftovers()
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Callable[..., str]:
+    """Write a script and return the model name that plays it."""
+
+    def write(text: str = REPLY, *, delay_s: float = 0.005, name: str = "reply") -> str:
+        file = tmp_path / f"{name}.json"
+        words = re.findall(r"\S+\s*|\s+", text)
+        chunks = [{"text": word, "tokens": 1} for word in words]
+        file.write_text(json.dumps({"chunks": chunks, "delay_s": delay_s}), "utf-8")
+        return f"scripted:{file}"
+
+    return write
+
+
+@pytest.fixture
+def start(cli: Cli) -> Iterator[Start]:
+    """Start a chat in a terminal of its own and wait for its prompt."""
+    running: list[PtyProgram] = []
+
+    def begin(model: str, *more: str, columns: int = 80, rows: int = 24) -> PtyProgram:
+        words = cli.command("chat", "-m", model, *more)
+        chat = PtyProgram(words, env=cli.env, cwd=cli.cwd, columns=columns, rows=rows)
+        running.append(chat.__enter__())
+        chat.wait_for_screen(re.compile(r"^> ?$|PAUSED", re.MULTILINE), timeout_s=20)
+        return chat
+
+    yield begin
+    for chat in running:
+        chat.__exit__(None, None, None)
+
+
+def ask(chat: PtyProgram, text: str = "hello") -> None:
+    chat.send(f"{text}\r")
+
+
+def text_on(chat: PtyProgram) -> str:
+    """Return everything the terminal shows and has scrolled, as one line."""
+    return "".join(line.rstrip("\n") for line in [*chat.scrollback, *chat.screen])
+
+
+def words_of(text: str) -> list[str]:
+    return re.findall(r"w\d+", text)
+
+
+def exported(cli: Cli) -> list[dict[str, object]]:
+    rows = json.loads(cli.run("conversations", "list", "--json").text)
+    shown = cli.run("conversations", "export", rows[0]["id"], "--format", "json")
+    messages: list[dict[str, object]] = json.loads(shown.text)["messages"]
+    return messages
+
+
+def test_space_pauses_and_resumes_and_nothing_is_lost(
+    start: Start, script: Callable[..., str], cli: Cli
+) -> None:
+    chat = start(script())
+    ask(chat)
+    chat.wait_for_screen("w20")
+    chat.send_keys("space")
+    chat.wait_for_screen("PAUSED at")
+    chat.send_keys("space")
+    chat.wait_for_screen(f"{WORDS} tok", timeout_s=20)
+    chat.send_keys("ctrl-d")
+    assert chat.wait() == 0
+    assert exported(cli)[-1]["content"] == REPLY
+
+
+@pytest.mark.slow
+def test_a_hundred_pauses_lose_and_double_nothing(
+    start: Start, script: Callable[..., str], cli: Cli
+) -> None:
+    seeded = random.Random(7)  # noqa: S311  (not for secrets)
+    long = " ".join(f"w{number}" for number in range(4000)) + "\n"
+    chat = start(script(long, delay_s=0.002), "--on-pause", "hold")
+    ask(chat)
+    at = 0
+    for _ in range(100):
+        at += seeded.randrange(10, 30)
+        chat.wait_for(re.compile(rf"w{at}\b"), timeout_s=20)
+        paused = chat.send_keys("space")
+        seen = chat.wait_for("PAUSED at", since=paused)
+        resumed = chat.send_keys("space")
+        assert resumed > seen.at_ns
+        chat.wait_for("streaming", since=resumed)
+    chat.wait_for("4,000 tok", timeout_s=30)
+    chat.send_keys("ctrl-d")
+    assert chat.wait() == 0
+    assert exported(cli)[-1]["content"] == long
+
+
+def test_ctrl_c_stops_the_reply_and_resume_goes_on(
+    start: Start, script: Callable[..., str], cli: Cli
+) -> None:
+    chat = start(script())
+    ask(chat)
+    chat.wait_for_screen("w30")
+    chat.send_keys("ctrl-c", "ctrl-c", "ctrl-c")
+    chat.wait_for_screen("stopped")
+    stopped = str(exported(cli)[-1]["content"])
+    assert REPLY.startswith(stopped)
+    assert stopped
+    chat.send("/resume\r")
+    chat.wait_for_screen("resumed: replay, exact", timeout_s=20)
+    chat.send_keys("ctrl-d")
+    assert chat.wait() == 0
+    assert exported(cli)[-1]["content"] == REPLY
+
+
+def test_leaving_a_paused_chat_and_coming_back(
+    start: Start, script: Callable[..., str], cli: Cli
+) -> None:
+    model = script()
+    chat = start(model)
+    ask(chat)
+    chat.wait_for_screen("w25")
+    chat.send_keys("space")
+    chat.wait_for_screen("PAUSED at")
+    chat.send_keys("ctrl-d")
+    assert chat.wait() == 5
+    assert "llmctl chat -c" in text_on(chat)
+    again = start(model, "-c")
+    again.wait_for_screen("resume goes on from token")
+    again.send_keys("space")
+    again.wait_for_screen("resumed: replay, exact", timeout_s=20)
+    again.send_keys("ctrl-d")
+    assert again.wait() == 0
+    assert exported(cli)[-1]["content"] == REPLY
+
+
+def test_a_draft_is_queued_and_sent_when_the_reply_ends(
+    start: Start, script: Callable[..., str], cli: Cli
+) -> None:
+    chat = start(script(" ".join(f"w{n}" for n in range(60)), delay_s=0.01))
+    ask(chat, "first")
+    chat.wait_for_screen("w5")
+    chat.send("second one")
+    chat.wait_for_screen("> second one")
+    chat.send_keys("enter")
+    chat.wait_for_screen("> second one")
+    chat.wait_for_screen(re.compile("stop.*> second one.*stop", re.DOTALL), timeout_s=20)
+    chat.send_keys("ctrl-d")
+    assert chat.wait() == 0
+    assert [message["role"] for message in exported(cli)] == ["user", "assistant"] * 2
+    assert exported(cli)[2]["content"] == "second one"
+
+
+def test_steering_keeps_the_reply_where_it_was_paused(
+    start: Start, script: Callable[..., str], cli: Cli
+) -> None:
+    chat = start(script())
+    ask(chat, "first")
+    chat.wait_for_screen("w15")
+    chat.send_keys("space")
+    chat.wait_for_screen("PAUSED at")
+    chat.send("rather this\r")
+    chat.wait_for_screen("steered")
+    chat.wait_for_screen("w5", timeout_s=20)
+    chat.send_keys("ctrl-c")
+    chat.wait_for_screen("stopped")
+    chat.send("/quit\r")
+    assert chat.wait() == 0
+    first = exported(cli)[1]
+    assert (first["status"], first["cause"]) == ("complete", "steered")
+    assert REPLY.startswith(str(first["content"]))
+
+
+def test_escape_sets_the_draft_aside_and_up_brings_it_back(
+    start: Start, script: Callable[..., str]
+) -> None:
+    chat = start(script(delay_s=0.02))
+    ask(chat)
+    chat.wait_for_screen("w5")
+    chat.send("precious")
+    chat.wait_for_screen("> precious")
+    chat.send_keys("esc")
+    chat.wait_until(lambda: "> precious" not in "\n".join(chat.screen))
+    chat.send_keys("up")
+    chat.wait_for_screen("> precious")
+    chat.send_keys("ctrl-c")
+    chat.wait_for_screen("stopped")
+    chat.wait_for_screen(re.compile("^> precious", re.MULTILINE))
+
+
+def test_a_paste_goes_into_the_draft_whatever_is_in_it(
+    start: Start, script: Callable[..., str]
+) -> None:
+    chat = start(script(delay_s=0.02))
+    ask(chat)
+    chat.wait_for_screen("w5")
+    chat.paste("a b\x03\x1a\x04 c")
+    chat.wait_for_screen("> a b")
+    chat.wait_for_screen("streaming")
+    chat.send_keys("ctrl-c")
+    chat.wait_for_screen("stopped")
+
+
+@pytest.mark.parametrize(
+    ("sign", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=["TERM", "HUP"]
+)
+def test_signals_keep_the_reply_and_give_the_terminal_back(
+    start: Start, script: Callable[..., str], cli: Cli, sign: signal.Signals, status: int
+) -> None:
+    chat = start(script())
+    ask(chat)
+    chat.wait_for_screen("w20")
+    chat.send_signal(sign)
+    assert chat.wait() == status
+    assert chat.attributes() == chat.attributes_at_start
+    kept = exported(cli)[-1]
+    assert kept["status"] == "interrupted"
+    assert REPLY.startswith(str(kept["content"]))
+
+
+def test_signals_at_the_prompt_leave(start: Start, script: Callable[..., str]) -> None:
+    chat = start(script())
+    chat.send_signal(signal.SIGTERM)
+    assert chat.wait() == 143
+    assert chat.attributes() == chat.attributes_at_start
+
+
+def test_sigint_is_ctrl_c_also_after_a_prompt_has_returned(
+    start: Start, script: Callable[..., str]
+) -> None:
+    chat = start(script())
+    ask(chat)
+    chat.wait_for_screen("w10")
+    chat.send_signal(signal.SIGINT)
+    chat.wait_for_screen("stopped")
+    chat.send_signal(signal.SIGINT)
+    chat.wait_for_screen("Ctrl-C again")
+    chat.send_signal(signal.SIGINT)
+    assert chat.wait() == 130
+    assert chat.attributes() == chat.attributes_at_start
+
+
+def test_markers_pause_and_ask(start: Start, script: Callable[..., str], cli: Cli) -> None:
+    chat = start(script("one two !!PAUSE three four !!ASK five\n", delay_s=0.01))
+    ask(chat)
+    chat.wait_for_screen("PAUSED by the model")
+    chat.send_keys("space")
+    chat.wait_for_screen("three four")
+    chat.wait_for_screen("type the answer")
+    chat.send("my answer\r")
+    chat.wait_for_screen("> my answer")
+    chat.wait_for_screen("PAUSED by the model")
+    chat.send_keys("ctrl-d")
+    assert chat.wait() == 5
+    assert exported(cli)[1]["content"] == "one two  three four "
+    assert "!!" not in text_on(chat)
+
+
+def test_an_unknown_command_is_not_sent(start: Start, script: Callable[..., str]) -> None:
+    chat = start(script())
+    chat.send("/hepl\r")
+    chat.wait_for_screen("did you mean /help?")
+    chat.send("//slash\r")
+    chat.wait_for_screen("w3")
+    chat.send_keys("ctrl-c")
+    chat.wait_for_screen("stopped")
+
+
+def test_plain_output_moves_nothing(start: Start, script: Callable[..., str]) -> None:
+    chat = start(script("one two three four five six\n", delay_s=0.03), "--plain")
+    ask(chat)
+    chat.wait_for("one")
+    chat.send_keys("space")
+    chat.wait_for("paused at")
+    chat.send_keys("space")
+    chat.wait_for("six")
+    reply = chat.output.partition(b"one ")[2]
+    assert b"\x1b[J" not in reply.partition(b"six")[0]
+
+
+def test_control_bytes_of_the_model_never_reach_the_terminal(
+    start: Start, script: Callable[..., str]
+) -> None:
+    chat = start(script("a\x1b]52;c;aGk=\x07b\x9b2J\x1b[2Jc\u202edone\n"))
+    ask(chat)
+    chat.wait_for("done")
+    assert b"]52;" in chat.output
+    assert b"\x1b]52" not in chat.output
+    assert b"\x1b[2J" not in chat.output
+    assert "\x9b".encode() not in chat.output
+    assert "\u202e".encode() not in chat.output
