@@ -60,27 +60,36 @@ _SEQUENCE = re.compile(
     "|\\][^\x00-\x1f]*(?:\x07|\x1b\\\\)|[P_^X][^\x00-\x1f]*\x1b\\\\"
     ")"
 )
-_BEGUN = re.compile("\x1b(?:\\[[0-?]+|\\]\\d[^\x00-\x1f]*\x1b?|P[0-?][^\x00-\x1f]*\x1b?)\\Z")
+_BEGUN = re.compile(
+    "\x1b(?:\\[M[^\x00-\x1f]{0,2}|\\[[0-?]+|\\]\\d[^\x00-\x1f]*\x1b?|P[0-?][^\x00-\x1f]*\x1b?)\\Z"
+)
 _PASTE_END = "\x1b[201~"
 
 
 class _KnownKeys(PosixStdinReader):
     """Bytes from the terminal, without what prompt_toolkit would misread.
 
-    A sequence that it does not know it takes for Escape and some letters; such a one is
-    dropped. And a terminal that was hung up it takes for one that has nothing to say.
+    A terminal that was hung up it takes for one that has nothing to say.
     """
 
     _rest = ""
 
     def read(self, count: int = 1024) -> str:
         """Return what was typed; ``closed`` tells if nothing more will be."""
-        text = self._rest + super().read(count)
+        text, self._rest = without_reports(self._rest + super().read(count))
         self.closed = self.closed or is_gone(self.stdin_fd)
-        begun = _BEGUN.search(text)
-        end = begun.start() if begun else len(text)
-        self._rest = text[end:]
-        return _SEQUENCE.sub(_if_known, text[:end])
+        return text
+
+
+def without_reports(text: str) -> tuple[str, str]:
+    """Return what was typed, and what of it may be the beginning of a report.
+
+    A sequence that prompt_toolkit does not know it takes for Escape and some letters; such a
+    one is dropped.
+    """
+    begun = _BEGUN.search(text)
+    end = begun.start() if begun else len(text)
+    return _SEQUENCE.sub(_if_known, text[:end]), text[end:]
 
 
 def _if_known(sequence: re.Match[str]) -> str:

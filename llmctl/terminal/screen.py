@@ -234,6 +234,8 @@ class Screen:
         self._stop_timer()
         while self._is_due and self._is_ours():
             self._paint()
+        if self._is_due:
+            self._timer = self._call_later(FRAME_S, self._time_is_up)
 
     def finish(self) -> str:
         """Take the footer away; leave the cursor on a fresh line."""
@@ -256,9 +258,14 @@ class Screen:
         columns, rows = self._known_size
         if begun is None:
             begun = self._tail.rpartition("\n")[2]
+        again = last_rows(begun, columns, rows - 1)
+        fresh = self._fresh if self._waiting else not again
         self._begin_anew()
+        self._fresh = fresh
         self._stale = True
-        self.append(last_rows(begun, columns, rows - 1))
+        self._waiting.appendleft((again, None))
+        self._waiting_chars += len(again)
+        self._soon()
 
     def aside(self, do: Callable[[], object]) -> None:
         """Step aside while ``do`` has the terminal to itself."""

@@ -148,9 +148,9 @@ def _lead(state: State, words: _Words) -> _Field:
     """Return the state's own word, which is always there."""
     match state:
         case State.WAITING:
-            return _Field("waiting for the first token", 1, "waiting")
+            return _Field("waiting for the first token", 5, "waiting")
         case State.RESUMING:
-            return _Field(f"resuming from {words.place}", 1, "resuming")
+            return _Field(f"resuming from {words.place}", 2, "resuming")
         case State.RETRYING:
             return _Field("trying again")
         case State.PAUSED_HELD:

@@ -1,0 +1,469 @@
+"""The screen, seen through an emulated terminal and in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import pyte
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmctl.output import Output
+from llmctl.terminal.screen import FRAME_CHARS, FRAME_S, Look, PlainScreen, Row, Screen
+
+STATUS = "streaming · Space pause"
+
+
+@dataclass
+class Clock:
+    """Time that moves when it is told to."""
+
+    now: float = 0.0
+    due: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
+
+    def later(self, seconds: float, call: Callable[[], None]) -> Entry:
+        entry = (self.now + seconds, call)
+        self.due.append(entry)
+        return Entry(self, entry)
+
+    def pass_by(self, seconds: float) -> None:
+        end = self.now + seconds
+        while ready := sorted((e for e in self.due if e[0] <= end), key=lambda e: e[0]):
+            self.due.remove(ready[0])
+            self.now = ready[0][0]
+            ready[0][1]()
+        self.now = end
+
+
+@dataclass
+class Entry:
+    clock: Clock
+    entry: tuple[float, Callable[[], None]]
+
+    def cancel(self) -> None:
+        self.clock.due.remove(self.entry)
+
+
+class Writer(Output):
+    """Keeps frames; they are out at once unless it is ``stuck``."""
+
+    def __init__(self) -> None:
+        self.frames: list[str] = []
+        self.stuck = False
+        self.waiting: list[Callable[[int], None] | None] = []
+
+    def write(
+        self, text: str, on_written: Callable[[int], None] | None = None, *, whole: bool = False
+    ) -> None:
+        if not text:
+            return
+        assert whole or on_written is None
+        self.frames.append(text)
+        self.waiting.append(on_written)
+        if not self.stuck:
+            self.go_out()
+
+    def go_out(self) -> None:
+        for told in self.waiting:
+            if told is not None:
+                told(0)
+        self.waiting.clear()
+
+    def drain(self, timeout: float | None = None) -> bool:  # noqa: ARG002  (the port has it)
+        return not self.waiting
+
+    full = broken = False
+    blocked_for = 0.0
+
+    @property
+    def text(self) -> str:
+        return "".join(self.frames)
+
+
+@dataclass
+class Tty:
+    columns: int = 40
+    rows: int = 10
+    in_foreground: bool = True
+
+    def size(self) -> tuple[int, int]:
+        return self.columns, self.rows
+
+
+class Bench:
+    """A screen with everything around it."""
+
+    def __init__(self, columns: int = 40, rows: int = 10) -> None:
+        self.clock, self.writer, self.tty = Clock(), Writer(), Tty(columns, rows)
+        self.screen = Screen(
+            self.writer, self.tty, now=lambda: self.clock.now, call_later=self.clock.later
+        )
+
+    def seen(self) -> list[str]:
+        return rows_of(self.writer.text, self.tty)
+
+    def frame(self) -> None:
+        self.clock.pass_by(2 * FRAME_S)
+
+
+def rows_of(written: str, tty: Tty) -> list[str]:
+    """Return all rows there have been, without blank ones at the end."""
+    emulated = pyte.HistoryScreen(tty.columns, tty.rows, history=10_000, ratio=0.5)
+    pyte.Stream(emulated).feed(written)
+    above = [
+        "".join(row[x].data for x in range(tty.columns)).rstrip() for row in emulated.history.top
+    ]
+    rows = above + [row.rstrip() for row in emulated.display]
+    while rows and not rows[-1]:
+        rows.pop()
+    return rows
+
+
+def printed(text: str, tty: Tty) -> list[str]:
+    """Return the rows that plain printing would have given."""
+    return rows_of(text.expandtabs(8).replace("\n", "\r\n"), tty)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+# -- what is on the screen
+
+
+def test_text_with_the_footer_below_it(bench: Bench) -> None:
+    bench.screen.footer(["> draft", STATUS])
+    bench.screen.append("one\ntwo")
+    bench.frame()
+    assert bench.seen() == ["one", "two", "> draft", STATUS]
+
+
+def test_the_footer_moves_down_and_never_stays_behind(bench: Bench) -> None:
+    bench.screen.footer([STATUS])
+    for number in range(30):
+        bench.screen.append(f"line {number}\n")
+        bench.frame()
+    assert bench.seen() == [*(f"line {number}" for number in range(30)), "", STATUS]
+
+
+def test_a_row_that_becomes_full_keeps_its_last_cell(bench: Bench) -> None:
+    bench.screen.append("a" * 39)
+    bench.screen.footer([STATUS])
+    for _ in range(3):
+        bench.screen.append("b")
+        bench.frame()
+        bench.screen.footer([f"{STATUS} {len(bench.writer.frames)}"])
+        bench.frame()
+    assert bench.seen()[:2] == ["a" * 39 + "b", "bb"]
+
+
+def test_a_full_row_and_a_newline_are_no_blank_row(bench: Bench) -> None:
+    bench.screen.footer([STATUS])
+    bench.screen.append("a" * 40)
+    bench.frame()
+    bench.screen.append("\nb")
+    bench.frame()
+    assert bench.seen() == ["a" * 40, "b", STATUS]
+
+
+def test_a_row_of_the_footer_is_cut_to_one_row(bench: Bench) -> None:
+    bench.screen.append("text")
+    bench.screen.footer(["日" * 40, "x" * 100])
+    bench.frame()
+    seen = [row.replace(" ", "") for row in bench.seen()]
+    assert seen == ["text", "日" * 19 + "…", "x" * 38 + "…"]
+
+
+def test_a_footer_taller_than_the_room_shows_its_end(bench: Bench) -> None:
+    bench.screen.append("text")
+    bench.screen.footer([f"row {number}" for number in range(20)])
+    bench.frame()
+    assert bench.seen() == ["text", *(f"row {number}" for number in range(11, 20))]
+
+
+def test_a_screen_of_one_row_has_no_footer() -> None:
+    bench = Bench(rows=1)
+    bench.screen.footer([STATUS])
+    bench.screen.append("text")
+    bench.frame()
+    assert bench.seen() == ["text"]
+
+
+def test_a_draft_with_line_ends_and_controls_stays_one_row(bench: Bench) -> None:
+    bench.screen.footer(["a\nb\tc\x1b[2Jd"])
+    bench.frame()
+    assert bench.seen() == ["", "a b c[2Jd"]
+
+
+def test_a_line_of_its_own(bench: Bench) -> None:
+    bench.screen.line("hint")
+    bench.screen.append("half")
+    bench.screen.line("hint")
+    bench.screen.append("rest")
+    bench.frame()
+    assert bench.seen() == ["hint", "half", "hint", "rest"]
+
+
+def test_what_a_model_says_moves_nothing(bench: Bench) -> None:
+    bench.screen.append("a\x1b[2J\x1b]52;c;eA==\x07b\x9b1mc\rd")
+    bench.frame()
+    assert bench.seen() == ["a[2J]52;c;eA==b1mcd"]
+
+
+def test_looks_are_closed_on_their_row(bench: Bench) -> None:
+    bench.screen.footer([Row("PAUSED", Look.LOUD)])
+    bench.frame()
+    assert "\x1b[7mPAUSED\x1b[0m" in bench.writer.text
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.text("ab \n\t", max_size=25),
+            st.lists(st.text("xyz", max_size=12), max_size=3),
+            st.sampled_from([0.0, 0.01, 0.05]),
+        ),
+        max_size=12,
+    ),
+    st.integers(4, 12),
+    st.integers(1, 6),
+)
+def test_text_is_as_if_it_had_been_printed(
+    steps: list[tuple[str, list[str], float]], columns: int, rows: int
+) -> None:
+    bench = Bench(columns, rows)
+    text = ""
+    for part, footer, seconds in steps:
+        bench.screen.append(part)
+        bench.screen.footer(footer)
+        bench.clock.pass_by(seconds)
+        text += part
+        shown = printed(text, bench.tty)
+        assert bench.seen()[: max(0, len(shown) - 1)] == shown[:-1] or seconds < FRAME_S
+    bench.screen.finish()
+    assert bench.seen() == printed(text, bench.tty)
+
+
+@given(st.text("ab \n\té日👩‍💻", max_size=200))
+def test_nothing_is_written_but_the_text_and_known_sequences(text: str) -> None:
+    bench = Bench()
+    bench.screen.footer([STATUS])
+    bench.screen.append(text)
+    bench.screen.finish()
+    rest = re.sub(r"\x1b(?:\[\?(?:2026|25|7)[hl]|\[J|\[\d+A|\[\d+G|D|7|8)", "", bench.writer.text)
+    assert not re.search(r"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f]", rest)
+
+
+# -- when it is painted
+
+
+def test_the_first_frame_comes_at_once_and_the_others_at_most_30_a_second(bench: Bench) -> None:
+    for _ in range(1000):
+        bench.screen.append("word ")
+        bench.clock.pass_by(0.001)
+    assert 29 <= len(bench.writer.frames) <= 31
+    assert bench.writer.frames[0].count("word") == 1
+
+
+def test_flush_paints_at_once(bench: Bench) -> None:
+    bench.screen.append("one ")
+    bench.screen.append("two")
+    assert bench.seen() == ["one"]
+    bench.screen.flush()
+    assert bench.seen() == ["one two"]
+    assert not bench.clock.due
+
+
+def test_an_unchanged_footer_is_not_painted_again(bench: Bench) -> None:
+    bench.screen.footer([STATUS])
+    before = len(bench.writer.frames)
+    for _ in range(10):
+        bench.screen.footer([STATUS])
+        bench.frame()
+    assert len(bench.writer.frames) == before
+
+
+def test_text_on_one_row_does_not_touch_the_footer(bench: Bench) -> None:
+    bench.screen.footer([STATUS])
+    bench.screen.append("a")
+    bench.frame()
+    bench.screen.append("b")
+    bench.frame()
+    assert bench.writer.frames[-1] == "b"
+
+
+def test_no_frame_while_the_last_one_is_not_out(bench: Bench) -> None:
+    bench.writer.stuck = True
+    for _ in range(100):
+        bench.screen.append("word ")
+        bench.clock.pass_by(0.05)
+    assert len(bench.writer.frames) == 1
+    bench.writer.stuck = False
+    bench.writer.go_out()
+    bench.frame()
+    assert bench.writer.text.count("word") == 100
+
+
+def test_a_frame_is_bounded_and_a_flood_says_that_it_is_one(bench: Bench) -> None:
+    bench.screen.append("first")
+    bench.screen.append("x" * (FRAME_CHARS * 20))
+    assert bench.screen.full
+    bench.frame()
+    assert max(map(len, bench.writer.frames)) < FRAME_CHARS + 200
+    bench.screen.flush()
+    assert bench.writer.text.count("x") == FRAME_CHARS * 20
+    assert not bench.screen.full
+
+
+def test_what_is_out_is_told_and_nothing_else(bench: Bench) -> None:
+    told: list[int] = []
+    for number in range(5):
+        bench.screen.append("word ", partial(told.append, number))
+    assert told == [0]
+    bench.frame()
+    assert told == [0, 4]
+    bench.screen.append("x" * FRAME_CHARS * 2, lambda: told.append(5))
+    assert told == [0, 4]
+    bench.frame()
+    assert told == [0, 4, 5]
+
+
+def test_text_of_which_nothing_may_be_shown_is_told_too(bench: Bench) -> None:
+    told: list[int] = []
+    bench.screen.append("\x07", lambda: told.append(1))
+    bench.frame()
+    assert told == [1]
+
+
+# -- others
+
+
+def test_finish_leaves_a_fresh_line(bench: Bench) -> None:
+    bench.screen.footer([STATUS])
+    bench.screen.append("half")
+    assert bench.screen.finish() == "half"
+    assert rows_of(bench.writer.text + "next", bench.tty) == ["half", "next"]
+    assert bench.screen.finish() == ""
+    bench.screen.append("whole\n")
+    bench.screen.finish()
+    assert rows_of(bench.writer.text + "next", bench.tty) == ["half", "whole", "next"]
+
+
+def test_stepping_aside_brings_the_begun_line_and_the_footer_back(bench: Bench) -> None:
+    bench.screen.footer([STATUS])
+    bench.screen.append("whole\nhal")
+    bench.screen.aside(lambda: bench.writer.write("somebody else\r\n"))
+    bench.screen.append("f")
+    bench.frame()
+    assert bench.seen() == ["whole", "hal", "somebody else", "half", STATUS]
+
+
+def test_in_the_background_nothing_is_painted(bench: Bench) -> None:
+    bench.screen.footer([STATUS])
+    bench.screen.append("hal")
+    bench.frame()
+    bench.tty.in_foreground = False
+    bench.writer.write("\x1b[J\r\n$ ")
+    bench.screen.append("f")
+    bench.screen.flush()
+    bench.clock.pass_by(1.0)
+    assert bench.seen() == ["hal", "$"]
+    bench.writer.write("fg\r\n")
+    bench.tty.in_foreground = True
+    bench.frame()
+    assert bench.seen() == ["hal", "$ fg", "half", STATUS]
+
+
+def test_redraw_shows_the_end_of_the_text(bench: Bench) -> None:
+    bench.screen.footer([STATUS])
+    bench.screen.append("\n".join(f"line {number}" for number in range(100)))
+    bench.frame()
+    bench.writer.frames = ["garbage\r\n" * 5]
+    bench.screen.redraw()
+    assert bench.seen()[-10:] == [*(f"line {number}" for number in range(91, 100)), STATUS]
+
+
+def test_another_size_paints_the_footer_anew(bench: Bench) -> None:
+    bench.screen.footer(["x" * 100])
+    bench.screen.append("text")
+    bench.frame()
+    bench.tty.columns = 20
+    bench.writer.frames.clear()
+    bench.screen.resized()
+    bench.frame()
+    assert bench.writer.text.count("x") == 18
+
+
+def test_before_a_loop_runs_lines_are_painted_at_once() -> None:
+    writer = Writer()
+    screen = Screen(writer, Tty())
+    screen.line("one")
+    screen.line("two")
+    assert rows_of(writer.text, Tty()) == ["one", "two"]
+
+
+# -- the plain screen
+
+
+def test_plain_text_only() -> None:
+    writer = Writer()
+    screen = PlainScreen(writer, Tty())
+    told: list[int] = []
+    screen.footer([STATUS])
+    screen.append("hal\x1b[2Jf", lambda: told.append(1))
+    screen.line("[paused at 1 tok]")
+    screen.aside(lambda: writer.write("else\n"))
+    screen.append("\trest")
+    screen.redraw()
+    screen.finish()
+    assert writer.text == "hal[2Jf\n[paused at 1 tok]\nelse\n\trest\n"
+    assert told == [1]
+
+
+# -- on a real descriptor
+
+
+def test_released_waits_until_all_is_out() -> None:
+    async def show(descriptor: int) -> None:
+        output = Output(descriptor)
+        try:
+            screen = Screen(output, Tty())
+            screen.footer([STATUS])
+            screen.append("text" * 1000)
+            await screen.released()
+            assert output.drain(0)
+        finally:
+            output.close()
+
+    reading, writing = os.pipe()
+    try:
+        asyncio.run(show(writing))
+        assert os.read(reading, 100_000).decode().count("text") == 1000
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def test_released_does_not_wait_for_a_reader_that_is_gone() -> None:
+    async def show(descriptor: int) -> None:
+        output = Output(descriptor)
+        try:
+            screen = Screen(output, Tty())
+            screen.append("text")
+            await asyncio.wait_for(screen.released(), 5)
+        finally:
+            output.close()
+
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        asyncio.run(show(writing))
+    finally:
+        os.close(writing)
