@@ -58,8 +58,8 @@ from llmctl.terminal.tty import Terminal
 from llmctl.turn import Turn
 from llmctl.unfinished import request_to_go_on_with
 
-UNDO_S = 5.0
-"""Seconds in which a stop can be taken back."""
+CANCEL_AGAIN_S = 0.02
+"""Seconds until a prompt that could not be ended yet is ended again."""
 
 Args = TypeVarTuple("Args")
 Result = TypeVar("Result")
@@ -117,6 +117,7 @@ class Chat:
         self._instruction = instruction
         self._back_end: BackEnd | None = None
         self._live: LiveReply | None = None
+        self._asking = False
         self._tasks: TaskGroup | None = None
 
     # -- the loop
@@ -134,6 +135,7 @@ class Chat:
                 while self.leaving is None:
                     await self._turn(commands)
                 tasks.cancel_scope.cancel()
+            self._say_how_to_go_on()
             await self.desk.screen.released()
         await self._close_back_end()
         return self.leaving or 0
@@ -157,7 +159,11 @@ class Chat:
     async def _ask(self) -> str | None:
         default, self.draft.text = self.draft.text, ""
         await self.desk.screen.released()
+        self._asking = self.leaving is None
+        if not self._asking:
+            return None
         answer = await self.desk.prompt.ask(default)
+        self._asking = False
         match answer.kind:
             case Kind.EXIT:
                 self.leaving = 0
@@ -268,6 +274,7 @@ class Chat:
             self.draft,
             model=header.request.model,
             holding=self._holding,
+            plain=self.plain,
         )
         self._live = live
         ahead = self.desk.prompt.ahead()
@@ -365,6 +372,11 @@ class Chat:
 
     # -- talk
 
+    def _say_how_to_go_on(self) -> None:
+        reply = self.history.unfinished
+        if reply is not None:
+            self.say(f"Go on with 'llmctl chat -c' or 'llmctl resume {reply.generation}'.")
+
     def clear(self) -> None:
         """Clear the screen."""
         self.desk.screen.redraw()
@@ -430,7 +442,13 @@ class Chat:
         if self._live is not None:
             self._live.session.stop(end)
         else:
+            self._cancel_prompt()
+
+    def _cancel_prompt(self) -> None:
+        """End the prompt; one that is only just beginning, as soon as it can be ended."""
+        if self._asking:
             self.desk.prompt.cancel()
+            asyncio.get_running_loop().call_later(CANCEL_AGAIN_S, self._cancel_prompt)
 
 
 def ending(finished: Finished, live: LiveReply) -> list[str]:
@@ -446,9 +464,7 @@ def ending(finished: Finished, live: LiveReply) -> list[str]:
         lines.append(f"llmctl: {finished.problem.message}")
         if finished.problem.hint is not None:
             lines.append(f"hint: {finished.problem.hint}")
-    if live.left:
-        lines.append(f"Go on with 'llmctl chat -c' or 'llmctl resume {finished.generation}'.")
-    elif finished.resumable:
+    if finished.resumable and not live.left:
         lines.append("/resume goes on, /drop forgets it; a new message keeps it as it is")
     return lines
 

@@ -11,6 +11,7 @@ from llmctl.chat.keyboard import Draft, Keyboard
 from llmctl.config import OnPause
 from llmctl.events import End, Event, Finished, MarkerFound, Mode, Paused, PauseReason, Resumed
 from llmctl.session import Session
+from llmctl.talk import at
 from llmctl.terminal.keys import Press
 from llmctl.terminal.screen import Surface
 from llmctl.terminal.status import Facts, State, footer
@@ -73,6 +74,7 @@ class LiveReply:
         draft: what the person types meanwhile.
         model: the model's name, for the status row.
         holding: how pauses are held here.
+        plain: changes of state are lines, since there is no status row.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class LiveReply:
         *,
         model: str,
         holding: Holding,
+        plain: bool,
     ) -> None:
         self.session = session
         self.left = False
@@ -91,6 +94,7 @@ class LiveReply:
         self._draft = draft
         self._model = model
         self._holding = holding
+        self._plain = plain
         self._terminal = terminal
         self._came_back_at = float("-inf")
         self._keyboard = Keyboard(self, draft, time.monotonic)
@@ -101,6 +105,7 @@ class LiveReply:
     async def run(self) -> Finished:
         """Run the reply to its end with the status row below it."""
         async with anyio.create_task_group() as tasks:
+            self.paint()
             tasks.start_soon(self._keep_painting)
             finished = await self.session.run()
             tasks.cancel_scope.cancel()
@@ -122,8 +127,10 @@ class LiveReply:
             case Paused():
                 self._paused_at = time.monotonic()
                 self._by_marker = event.reason is PauseReason.MARKER
-            case Resumed():
+                self._announce(f"paused at {at(event.position)}")
+            case Resumed(strategy, guarantee, position):
                 self._resumed = event
+                self._announce(f"resumed at {at(position)} ({strategy}, {guarantee})")
             case MarkerFound():
                 pass
             case _:
@@ -184,6 +191,10 @@ class LiveReply:
     def hint(self, text: str) -> None:
         """Show a line to the person."""
         self._surface.line(text)
+
+    def _announce(self, change: str) -> None:
+        if self._plain:
+            self._surface.line(f"[{change}]")
 
     # -- the status row
 
