@@ -246,7 +246,7 @@ class Chat:
             self.desk.output,
             mark=turn.mark,
             on_delivered=journal.delivered,
-            tell=lambda event: live.tell(event),
+            tell=lambda event: live.tell(event),  # noqa: PLW0108  (it is made below)
         )
         session = Session(
             turn,
@@ -412,7 +412,7 @@ class Chat:
             (signal.SIGHUP, lambda: self._end(End.SIGHUP)),
             (signal.SIGTSTP, self._suspend),
             (signal.SIGCONT, self._continued),
-            (signal.SIGWINCH, lambda: self.desk.screen.resized()),
+            (signal.SIGWINCH, self._resized),
         )
         for number, action in actions:
             callback = partial(_ignoring_number, loop.call_soon_threadsafe, action)
@@ -429,6 +429,9 @@ class Chat:
             self._live.suspend()
         else:
             self.desk.prompt.suspend()
+
+    def _resized(self) -> None:
+        self.desk.screen.resized()
 
     def _continued(self) -> None:
         if self._live is not None:

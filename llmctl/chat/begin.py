@@ -28,7 +28,7 @@ from llmctl.terminal.screen import PlainScreen, Screen, Surface
 from llmctl.terminal.tty import Terminal
 
 
-def begin(
+def begin(  # noqa: PLR0913  (each is said by its name)
     setup: Setup,
     config: Config,
     env: Environment,

@@ -77,7 +77,7 @@ class LiveReply:
         plain: changes of state are lines, since there is no status row.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (each is said by its name)
         self,
         session: Session,
         surface: Surface,
