@@ -20,6 +20,11 @@ _MAGIC = b"GGUF"
 _DIGEST = ".sha256"
 
 
+def default(env: Environment) -> Path:
+    """Return where the weights of ``local`` are, or will be once they are obtained."""
+    return env.models / FILE_NAME
+
+
 async def obtain(env: Environment, tell: Tell | None = None) -> Path:
     """Return the weights of ``local``; fetch them if they are not there yet.
 
@@ -30,7 +35,7 @@ async def obtain(env: Environment, tell: Tell | None = None) -> Path:
     Raises:
         Unreachable: they are not there and can't be fetched.
     """
-    file = env.models / FILE_NAME
+    file = default(env)
     return file if file.is_file() else await pull(env.models, tell or teller(env))
 
 
