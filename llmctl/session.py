@@ -158,7 +158,8 @@ class BackEnd(Protocol):
 
         Args:
             request: what is asked.
-            again: the recorded conditions, to repeat the reply (``REPLAY``).
+            again: the recorded conditions, to repeat the reply (``REPLAY``) or to see whether
+                a saved state is of it (``KV``).
             after: what of the reply exists, to go on behind it.
             by: how to go on; None for a fresh reply.
             saved: what `Stream.save` returned, for ``KV``.
@@ -647,8 +648,8 @@ class Session:
 
     def _only_refused(self, end: End) -> bool:
         """Whether an earlier process's reply is as it was: only going on was refused."""
-        received = self.turn.received
-        return end is End.REFUSED and received.begun and received.deltas == self._had
+        unchanged = self.turn.received.deltas == self._had
+        return end is End.REFUSED and self._policy.continues and unchanged
 
     def _new_tokens(self, mark: Mark) -> int | None:
         if mark.tokens is None or self._first_count is None:
