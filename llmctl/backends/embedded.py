@@ -15,6 +15,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,7 @@ class Embedded:
             if after is None:
                 asked = self._fresh(request, prompt, await self._start(prompt, again))
             else:
-                asked = await self._behind(request, prompt, after, by, saved)
+                asked = await self._behind(request, prompt, after, by, again=again, saved=saved)
             async with self._streaming(request, prompt, asked) as stream:
                 yield stream
 
@@ -186,20 +187,25 @@ class Embedded:
             return by_messages(request, prompt, start=start)
         return by_ids(request.options, prompt.ids, start=start)
 
-    async def _behind(
+    async def _behind(  # noqa: PLR0913  (what `open` takes)
         self,
         request: Request,
         prompt: Prompt,
         after: Prefix,
         by: Strategy | None,
+        *,
+        again: Mapping[str, Any] | None,
         saved: Mapping[str, Any] | None,
     ) -> Asked:
         if self._is_parsed(request) and (after.reasoning or by is not Strategy.PREFIX):
             raise StrategyUnavailable("The tokens of a reply with reasoning are not all known.")
         match by:
             case Strategy.KV:
-                return await self._behind_state(request, prompt, after, saved or {})
+                began = self._began(request, prompt, again or {}, saved or {})
+                return await self._behind_state(request, prompt, after, saved or {}, began)
             case Strategy.TOKENS if after.ids is not None:
+                if await self._text(after.ids) != after.text:
+                    raise StrategyUnavailable("The reply's text is not that of its tokens.")
                 return self._behind_ids(request, prompt, after.ids, proven=True)
             case Strategy.PREFIX:
                 ids = await self._ids(after.text)
@@ -215,17 +221,43 @@ class Embedded:
         }
         return by_ids(request.options, prompt.ids + ids, earned=earned)
 
+    def _began(
+        self,
+        request: Request,
+        prompt: Prompt,
+        recorded: Mapping[str, Any],
+        saved: Mapping[str, Any],
+    ) -> Mapping[str, Any]:
+        """Return how the turn began whose state was saved, if all its conditions hold here.
+
+        Raises:
+            StrategyUnavailable: they don't, or they are not those that the reply began under.
+        """
+        began: Mapping[str, Any] = saved.get("began") or {}
+        here = self._conditions(request, prompt)
+        if saved != {**here, "began": began, "start": saved.get("start")}:
+            raise StrategyUnavailable("The saved state belongs to other conditions.")
+        if recorded != {**here, **began}:
+            raise StrategyUnavailable("The reply began under other conditions.")
+        return began
+
     async def _behind_state(
-        self, request: Request, prompt: Prompt, after: Prefix, saved: Mapping[str, Any]
+        self,
+        request: Request,
+        prompt: Prompt,
+        after: Prefix,
+        saved: Mapping[str, Any],
+        began: Mapping[str, Any],
     ) -> Asked:
         state = State.from_json(saved.get("start"))
-        if state is None or saved != {**self._conditions(request, prompt), "start": saved["start"]}:
-            raise StrategyUnavailable("The saved state belongs to other conditions.")
+        if state is None:
+            raise StrategyUnavailable("No state was saved.")
         ids = prompt.ids + await self._written(prompt, after, state)
         if not await self._slot.restore(state):
             raise StrategyUnavailable("The saved state is gone.")
         earned = {"earned": str(Guarantee.EXACT), "prefix_ids_proven": True}
-        return by_ids(request.options, ids, start=state, cached=len(ids) - 1, earned=earned)
+        asked = by_ids(request.options, ids, start=state, cached=len(ids) - 1, earned=earned)
+        return replace(asked, began=began)
 
     async def _written(self, prompt: Prompt, after: Prefix, state: State) -> tuple[int, ...]:
         """Return the reply's own ids out of the state, also those that were never sent.
@@ -262,10 +294,13 @@ class Embedded:
     ) -> AsyncIterator[EngineStream]:
         self._held = asked.ids
         conditions = self._conditions(request, prompt)
+        began: Mapping[str, Any] = {}
 
         async def keep() -> Mapping[str, Any] | None:
             state = await self._slot.save()
-            return None if state is None else {**conditions, "start": state.as_json()}
+            if state is None:
+                return None
+            return {**conditions, "began": began, "start": state.as_json()}
 
         exact = is_greedy(request.options) and not self._is_parsed(request)
         async with self.engine.stream(asked.path, asked.body) as response:
@@ -273,6 +308,7 @@ class Embedded:
             try:
                 cached = await stream.begin()
                 asked.check(cached)
+                began = asked.origin(cached)
                 stream.conditions = {**conditions, **asked.proven(cached)}
                 yield stream
             finally:

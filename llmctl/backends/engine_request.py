@@ -47,6 +47,7 @@ class Asked:
         start: the state that the slot is in; None uses nothing of what it holds.
         cached: how many of them must come from the slot; None for any number.
         earned: what a continuation may claim, for its conditions.
+        began: how the turn began, where this goes on from a later state of it.
     """
 
     path: str
@@ -55,6 +56,7 @@ class Asked:
     start: State | None = None
     cached: int | None = None
     earned: Mapping[str, Any] = field(default_factory=dict)
+    began: Mapping[str, Any] | None = None
 
     def check(self, cached: int) -> None:
         """Compare what came from the slot with what had to.
@@ -70,6 +72,12 @@ class Asked:
         """Return the conditions that hold besides the engine's, prompt's and sampler's."""
         start = EMPTY if self.start is None else self.start.as_json()
         return {"start": start, "cached": cached, **self.earned}
+
+    def origin(self, cached: int) -> Mapping[str, Any]:
+        """Return how the turn began: from what state, with how much of it used."""
+        if self.began is not None:
+            return self.began
+        return {name: self.proven(cached)[name] for name in ("start", "cached")}
 
     def reader(self) -> Reader:
         """Return what makes chunks of the answer."""

@@ -36,7 +36,11 @@ class Continuation:
     async def open(self, standing: Standing, back_end: BackEnd) -> AsyncIterator[Opened]:
         """Send the prefix; the stream brings only what follows it."""
         opening = back_end.open(
-            standing.rest, after=standing.prefix, by=self.strategy, saved=standing.saved
+            standing.rest,
+            again=standing.conditions,
+            after=standing.prefix,
+            by=self.strategy,
+            saved=standing.saved,
         )
         async with opening as stream:
             earned = Guarantee(stream.conditions.get("earned", Guarantee.TEXT))

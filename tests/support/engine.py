@@ -84,4 +84,5 @@ async def cut(engine: Embedded, request: Request, chunks: int, **how: Any) -> Re
 
 async def go_on(engine: Embedded, request: Request, first: Reply, by: Strategy) -> Reply:
     """Go on behind what was read."""
-    return await whole(engine, request, after=first.prefix, by=by, saved=first.saved)
+    how = {"again": first.conditions, "after": first.prefix, "by": by, "saved": first.saved}
+    return await whole(engine, request, **how)
