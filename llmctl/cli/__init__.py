@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "chat": "Talk with a model; Space pauses and resumes its reply.",
         "run": "Ask for one reply and write it to stdout.",
         "resume": "Go on with an unfinished reply.",
+        "batch": "Ask for many replies; go on where it was stopped.",
         "conversations": "List, show, export and delete conversations.",
         "models": "Fetch, list and remove the weights for the embedded engine.",
         "prompts": "List and show templates.",

@@ -21,7 +21,7 @@ from llmctl.events import Guarantee
 from llmctl.profiles import Api
 
 
-def _duration(help_text: str, name: str) -> Any:  # noqa: ANN401  (typer's own return type)
+def duration(help_text: str, name: str) -> Any:  # noqa: ANN401  (typer's own return type)
     def parse(text: str) -> float:
         try:
             return parse_duration(text)
@@ -142,16 +142,16 @@ Require = Annotated[
 
 # Time limits, in seconds once parsed.
 ConnectTimeout = Annotated[
-    float | None, _duration("Give up connecting after this long.", "--connect-timeout")
+    float | None, duration("Give up connecting after this long.", "--connect-timeout")
 ]
 FirstTokenTimeout = Annotated[
-    float | None, _duration("Give up waiting for the first token.", "--first-token-timeout")
+    float | None, duration("Give up waiting for the first token.", "--first-token-timeout")
 ]
 IdleTimeout = Annotated[
-    float | None, _duration("Give up waiting for the next token.", "--idle-timeout")
+    float | None, duration("Give up waiting for the next token.", "--idle-timeout")
 ]
 Timeout = Annotated[
-    float | None, _duration("This process's share of the reply may take this long.", "--timeout")
+    float | None, duration("This process's share of the reply may take this long.", "--timeout")
 ]
 
 # How it is told.

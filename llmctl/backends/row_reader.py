@@ -1,0 +1,113 @@
+"""The events of one reply of a batch: chunks for the session, and the object folded from them.
+
+Three protocols are read here: chat completions, completions, and responses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jiter
+
+from llmctl.backends.chat_reply import ErrorEvent, ReplyReader
+from llmctl.backends.fold import Fold
+from llmctl.backends.token_counts import TokenCounter
+from llmctl.events import Channel, Chunk, Usage
+
+_TICK = Chunk(channel=Channel.REASONING, tokens=1)
+"""Stands for a sign of life that is not text (part of a tool call)."""
+
+
+class RowReader(ReplyReader):
+    """Reads chat completions and completions.
+
+    Attributes:
+        fold: what the stream adds up to.
+
+    Args:
+        counter: counts the tokens of the first choice.
+        choices: how many choices the reply has.
+    """
+
+    def __init__(self, counter: TokenCounter, *, choices: int = 1) -> None:
+        super().__init__(counter)
+        self.fold = Fold()
+        self._expected = choices
+
+    @property
+    def ended(self) -> bool:
+        """Whether the server said that every choice is at its end."""
+        return self.done or (
+            self.finish_reason is not None and self.fold.finished >= self._expected
+        )
+
+    def read(self, data: str, kind: str = "message") -> list[Chunk]:
+        """Return what one event adds; see `ReplyReader.read`."""
+        if data == "[DONE]":
+            self.done = True
+            return []
+        try:
+            event = jiter.from_json(data.encode("utf-8", "surrogatepass"))
+        except ValueError:
+            return super().read(data, kind)  # half of a surrogate pair, or no JSON at all
+        try:
+            return self._event(event, kind)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError("JSON of another shape") from error
+
+    def _event(self, event: Mapping[str, Any], kind: str) -> list[Chunk]:
+        chunks = super()._event(event, kind)
+        self.fold.add(event)
+        if not chunks and any(map(_is_elsewhere, event.get("choices") or ())):
+            chunks.append(_TICK)
+        return chunks
+
+    def _choice(
+        self, choice: Mapping[str, Any], event: Mapping[str, Any], chunks: list[Chunk]
+    ) -> None:
+        if "text" in choice:
+            choice = {**choice, "delta": {"content": choice["text"]}}
+        super()._choice(choice, event, chunks)
+
+
+def _is_elsewhere(choice: Mapping[str, Any]) -> bool:
+    """Say whether something was generated that is not the first choice's text."""
+    return bool(choice.get("index") or (choice.get("delta") or {}).get("tool_calls"))
+
+
+class ResponsesReader(RowReader):
+    """Reads the events of the Responses API."""
+
+    def __init__(self) -> None:
+        super().__init__(TokenCounter())
+
+    @property
+    def ended(self) -> bool:
+        """Whether the server said that the response is at its end."""
+        return self.done
+
+    def _event(self, event: Mapping[str, Any], kind: str) -> list[Chunk]:
+        match event.get("type", kind):
+            case "response.output_text.delta" | "response.refusal.delta":
+                return [Chunk(str(event["delta"]))]
+            case "response.reasoning_text.delta" | "response.reasoning_summary_text.delta":
+                return [Chunk(str(event["delta"]), Channel.REASONING)]
+            case "response.completed" | "response.incomplete":
+                self._end(event["response"])
+                return []
+            case "response.failed":
+                raise ErrorEvent(event["response"].get("error") or event)
+            case "error":
+                raise ErrorEvent(event.get("error") or event)
+        return [_TICK]
+
+    def _end(self, response: Mapping[str, Any]) -> None:
+        self.fold.add_whole(response)
+        why = (response.get("incomplete_details") or {}).get("reason")
+        self.finish_reason = "length" if why == "max_output_tokens" else why or "stop"
+        usage = response.get("usage") or {}
+        self.usage = Usage(
+            usage.get("input_tokens"), usage.get("output_tokens"), usage.get("total_tokens")
+        )
+        self.done = True

@@ -1,0 +1,263 @@
+"""Rows of a batch on a server: any body, sent as it is and read as a stream.
+
+`RowServer` is one endpoint with its connections; `RowServer.back_end` gives the back end of
+one row, which a session can use like any other. What a read of the socket brings becomes
+one chunk, so that a thousand streams cost what their bytes cost and not what their tokens do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from anyio import to_thread
+
+from llmctl.backends.chat_body import chat_body
+from llmctl.backends.chat_stream import CLOSE_S, ChatStream
+from llmctl.backends.fold import Fold
+from llmctl.backends.row_reader import ResponsesReader, RowReader
+from llmctl.backends.token_counts import TokenCounter
+from llmctl.conversation import Prefix, Request
+from llmctl.errors import Refused, StrategyUnavailable
+from llmctl.events import Chunk, Guarantee, Strategy
+from llmctl.profiles import Profile, TokenCounts
+
+if TYPE_CHECKING:
+    from llmctl.backends.openai_client import OpenAiClient
+
+CHAT, COMPLETIONS, RESPONSES = "chat/completions", "completions", "responses"
+"""Where rows go, below the server's address."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowTarget:
+    """What the back end of one row has to know about it.
+
+    Attributes:
+        path: where it goes.
+        body: what is sent, without what makes it a stream.
+        exact_only: its reply can't be continued as text.
+        bound_field: the body's name for the bound on the reply; None if it has none.
+    """
+
+    path: str
+    body: Mapping[str, Any]
+    exact_only: bool
+    bound_field: str | None
+
+
+class RowServer:
+    """One server of a batch.
+
+    Args:
+        profile: what is known about it.
+        key: the API key; None sends none.
+        connect_timeout_s: how long a connection may take to come about, in seconds.
+        on_headers: told the headers of every answer that is a reply.
+        on_units: told how many tokens (pieces, where tokens are not told) a read brought.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        *,
+        key: str | None,
+        connect_timeout_s: float | None,
+        on_headers: Callable[[Mapping[str, str]], None] = lambda _headers: None,
+        on_units: Callable[[int], None] = lambda _units: None,
+    ) -> None:
+        self.profile = profile
+        self.on_headers = on_headers
+        self.on_units = on_units
+        self.usage = profile.usage_in_stream
+        self._key = key
+        self._connect_timeout_s = connect_timeout_s
+        self._made: OpenAiClient | None = None
+        self._making = anyio.Lock()
+
+    def back_end(self, target: RowTarget) -> RowBackEnd:
+        """Return the back end of one row."""
+        return RowBackEnd(self, target)
+
+    async def client(self) -> OpenAiClient:
+        """Return the connections, made when they are first wanted.
+
+        Raises:
+            LlmctlError: the address, the key or the proxy settings can't be used.
+        """
+        if self._made is None:
+            async with self._making:
+                if self._made is None:
+                    self._made = await to_thread.run_sync(
+                        _client, self.profile, self._key, self._connect_timeout_s
+                    )
+        return self._made
+
+    async def aclose(self) -> None:
+        """Close what connections are still open."""
+        if self._made is not None:
+            with anyio.move_on_after(CLOSE_S, shield=True):
+                await self._made.aclose()
+
+
+class RowBackEnd:
+    """One row on its server; fits the session's port.
+
+    Attributes:
+        name: the server's.
+        api: the protocol spoken for this row.
+        accepts_seed: a seed is known not to be refused.
+        supports: how its reply can be gone on with.
+        fold: what the last stream added up to.
+    """
+
+    def __init__(self, server: RowServer, target: RowTarget) -> None:
+        self.name = server.profile.name
+        self.api = target.path.partition("/")[0]
+        self.accepts_seed = server.profile.accepts_seed
+        self.supports = _supported(server.profile, target)
+        self.fold = Fold()
+        self._server = server
+        self._target = target
+
+    async def ready(self) -> None:
+        """Load and set up the client."""
+        await self._server.client()
+
+    @asynccontextmanager
+    async def open(
+        self,
+        request: Request,
+        *,
+        again: Mapping[str, Any] | None = None,  # noqa: ARG002  (a server restores nothing)
+        after: Prefix | None = None,
+        by: Strategy | None = None,
+        saved: Mapping[str, Any] | None = None,  # noqa: ARG002  (nor does it keep anything)
+    ) -> AsyncGenerator[RowStream]:
+        """Send the row, or what asks for the rest of its reply; see `ChatBackEnd.open`."""
+        if by not in {None, Strategy.PREFIX} or (by and by not in self.supports):
+            raise StrategyUnavailable(f"{self.name} is not known to go on by {by}.")
+        known = after.text if after is not None and by is not None else ""
+        client = await self._server.client()
+        response = await self._ask(client, request, known)
+        self._server.on_headers(response.headers)
+        reader = self._reader(request)
+        self.fold = reader.fold
+        stream = RowStream(response, client, reader, [])
+        stream.on_units = self._server.on_units
+        try:
+            await stream.begin()
+            yield stream
+        finally:
+            await stream.aclose()
+
+    def discard(self, conditions: Mapping[str, Any]) -> None:
+        """Do nothing: a server keeps nothing for us."""
+
+    async def aclose(self) -> None:
+        """Do nothing: the connections are the server's."""
+
+    async def _ask(self, client: OpenAiClient, request: Request, known: str) -> Any:  # noqa: ANN401
+        server = self._server
+        base_url = server.profile.prefix_base_url if known else None
+        if server.usage:
+            try:
+                body = self._body(request, known, usage=True)
+                return await client.post(self._target.path, body, base_url=base_url)
+            except Refused as refusal:
+                if not names_usage(refusal):
+                    raise
+            server.usage = False
+        body = self._body(request, known, usage=False)
+        return await client.post(self._target.path, body, base_url=base_url)
+
+    def _body(self, request: Request, known: str, *, usage: bool) -> dict[str, Any]:
+        """Return the body of a request for the reply, or for what follows ``known``."""
+        target = self._target
+        body = {**target.body, "stream": True}
+        if target.bound_field is not None and request.options.max_tokens is not None:
+            body[target.bound_field] = request.options.max_tokens
+        if target.path == COMPLETIONS:
+            body["prompt"] = f"{body['prompt']}{known}" if known else body["prompt"]
+        if target.path == CHAT:
+            body |= self._chat_fields(request, known, usage=usage)
+        elif usage and target.path == COMPLETIONS:
+            body.setdefault("stream_options", {"include_usage": True})
+        return body
+
+    def _chat_fields(self, request: Request, known: str, *, usage: bool) -> dict[str, Any]:
+        """Return what asks for counts, and the messages where they are not the row's own."""
+        bare = replace(request, options=replace(request.options, extra={}, schema=None))
+        spoken = chat_body(self._server.profile, bare, usage=usage, after=known)
+        own = {"model", "temperature", "top_p", "seed", "stop", *_BOUNDS, *self._target.body}
+        fields = {name: value for name, value in spoken.items() if name not in own}
+        if known or len(request.messages) > len(self._target.body["messages"]):
+            fields["messages"] = spoken["messages"]
+        return fields
+
+    def _reader(self, request: Request) -> RowReader:
+        if self._target.path == RESPONSES:
+            return ResponsesReader()
+        counter = TokenCounter(
+            trusts_usage=self._server.profile.token_counts is TokenCounts.USAGE,
+            in_step=not request.options.stop,
+        )
+        return RowReader(counter, choices=int(self._target.body.get("n") or 1))
+
+
+_BOUNDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+
+
+class RowStream(ChatStream):
+    """A reply of which every read of the socket is one chunk."""
+
+    on_units: Callable[[int], None] = staticmethod(lambda _units: None)
+
+    async def __anext__(self) -> Chunk:
+        """Return what the next read brings; see `ChatStream.__anext__`."""
+        run = [await super().__anext__()]
+        ready, channel = self._ready, run[0].channel
+        while ready and ready[0].channel is channel and ready[0].finish_reason is None:
+            run.append(ready.popleft())
+        self.on_units(sum(map(_units, run)))
+        return run[0] if len(run) == 1 else merged(run)
+
+
+def merged(chunks: list[Chunk]) -> Chunk:
+    """Return one chunk that says what several of one channel say; where tokens end is lost."""
+    counts = [chunk.tokens for chunk in chunks]
+    ids = [chunk.ids for chunk in chunks]
+    return Chunk(
+        "".join([chunk.text for chunk in chunks]),
+        chunks[0].channel,
+        None if None in counts else sum(counts),  # type: ignore[arg-type]
+        ids=None if None in ids else tuple(i for part in ids for i in part or ()),
+    )
+
+
+def names_usage(refusal: Refused) -> bool:
+    """Say whether a request was refused because it asked for the usage."""
+    return "stream_options" in refusal.message or "include_usage" in refusal.message
+
+
+def _units(chunk: Chunk) -> int:
+    return chunk.tokens or int(bool(chunk.text))
+
+
+def _supported(profile: Profile, target: RowTarget) -> Mapping[Strategy, Guarantee]:
+    if target.exact_only or target.path == RESPONSES:
+        return {}
+    if target.path == COMPLETIONS:
+        plain = isinstance(target.body.get("prompt"), str)
+        return {Strategy.PREFIX: Guarantee.TEXT} if plain else {}
+    prefix = {} if profile.prefix is None else {Strategy.PREFIX: Guarantee.TEXT}
+    return {**prefix, Strategy.INSTRUCT: Guarantee.BEST_EFFORT}
+
+
+def _client(profile: Profile, key: str | None, connect_timeout_s: float | None) -> OpenAiClient:
+    from llmctl.backends.openai_client import OpenAiClient  # noqa: PLC0415  (takes 0.5 s)
+
+    return OpenAiClient(profile, key, connect_timeout_s=connect_timeout_s)

@@ -1,0 +1,252 @@
+"""A batch from its first look at the input to its exit status."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from cancelable_core import signal_hub
+from llmctl.batch.appended import AppendFile
+from llmctl.batch.check import Census, check
+from llmctl.batch.desk import Desk
+from llmctl.batch.feed import Feed
+from llmctl.batch.index import Index, Standing
+from llmctl.batch.job import Job
+from llmctl.batch.lines import InputLines
+from llmctl.batch.outcome import Outcomes
+from llmctl.batch.results import (
+    drop_changed,
+    open_output,
+    recall_complete,
+    state_path,
+    write_errors,
+)
+from llmctl.batch.scheduler import Scheduler
+from llmctl.batch.setup import KeyFor, fleet_of, recipe_of, rules_of, selections_of
+from llmctl.batch.state import Changes, State
+from llmctl.batch.stops import SIGNALS, Stage, Stops
+from llmctl.batch.tally import Tally
+from llmctl.batch.watchers import Progress, Quiet
+from llmctl.config import Config
+from llmctl.environment import Environment, ExitStatus
+from llmctl.errors import LlmctlError, UsageError
+
+SEEDS = 2**31
+NAMED = 5
+"""Ids that a message names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How a run ended.
+
+    Attributes:
+        status: the exit status.
+        tally: what it did.
+        cause: why it stopped before all was done; None if it did not.
+        error: the fault that stopped it, if it was one.
+        left: items that still have work to be done.
+    """
+
+    status: int
+    tally: Tally
+    cause: str | None = None
+    error: LlmctlError | None = None
+    left: int = 0
+
+
+class Arrived:
+    """Hands tokens on to a scheduler that is made after what brings them."""
+
+    to: Callable[[int], None] = staticmethod(lambda _units: None)
+
+    def __call__(self, units: int) -> None:
+        """Hand them on."""
+        self.to(units)
+
+
+class Program:
+    """Runs one job.
+
+    Args:
+        job: what to run.
+        config: the configuration, with what the command line says.
+        env: the process to run in.
+        key_for: finds a server's key.
+        progress: is told what happens.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        config: Config,
+        env: Environment,
+        *,
+        key_for: KeyFor,
+        progress: Progress | None = None,
+    ) -> None:
+        job.check()
+        self.job = job
+        self.stops = Stops()
+        self.bugs: list[Exception] = []
+        self._config = config
+        self._env = env
+        self._key_for = key_for
+        self._progress = progress or Quiet()
+        self._selections = selections_of(job, config, env)
+        self._recipe = recipe_of(job, self._selections[0], config, env)
+        self._lines = InputLines(job.input, job.shard)
+
+    def look(self) -> tuple[Census, int]:
+        """Check the input; return what it holds, and how many items are complete already.
+
+        Raises:
+            UsageError: the input can't be used.
+        """
+        with Index() as index:
+            census = check(self._lines, self._recipe, index, alive=self._alive)
+            recall_complete(self.job.results, index)
+            return census, index.count(Standing.COMPLETE)
+
+    def run(self) -> Report:
+        """Run the job until all is done or it has to stop.
+
+        Raises:
+            UsageError: the input, the output or the state can't be used.
+            LlmctlError: a key, a file or the engine is missing.
+        """
+        with signal_hub.subscribe(SIGNALS, self.stops.signal, keep_ignored=True), Index() as index:
+            check(self._lines, self._recipe, index, alive=self._alive)
+            with _opened(self.job) as state:
+                _put_changes_right(self.job, state, index)
+                output = open_output(self.job.results)
+                try:
+                    return self._work(state, index, output)
+                finally:
+                    output.close()
+
+    def _work(self, state: State, index: Index, output: AppendFile) -> Report:
+        state.file_new(index)
+        state.recall(index)
+        tally = self._tally(index)
+        self._progress.begin(tally)
+        desk = Desk(state, index, output, self._progress)
+        try:
+            anyio.run(self._schedule, desk, tally)
+        finally:
+            write_errors(self.job.results, index, state.ended)
+            output.sync()
+        report = self._report(index, tally)
+        self._progress.end(report)
+        return report
+
+    def _tally(self, index: Index) -> Tally:
+        return Tally(
+            total=index.count(),
+            before=index.count(Standing.COMPLETE),
+            standing_failures=0 if self.job.retry_failed else index.count(Standing.REFUSED),
+            prices=self.job.prices,
+        )
+
+    async def _schedule(self, desk: Desk, tally: Tally) -> None:
+        job, stops = self.job, self.stops
+        rules = rules_of(job, self._config, self._env)
+        live = desk.state.journal(desk.on_broken)
+        outcomes = Outcomes(rules, stops, tally, desk.sinks(), self.bugs)
+        arrived = Arrived()
+        fleet = await fleet_of(
+            job,
+            self._selections,
+            config=self._config,
+            env=self._env,
+            key_for=self._key_for,
+            arrived=arrived,
+            clock=time.monotonic,
+        )
+        tally.began = time.monotonic()
+        feed = self._feed(desk, seeded=all(e.accepts_seed for e in fleet.endpoints))
+        scheduler = Scheduler(feed, fleet, live, rules, stops=stops, tally=tally, outcomes=outcomes)
+        arrived.to = scheduler.arrived
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(desk.keep, live)
+                tasks.start_soon(self._progress.watch, tally, fleet)
+                await scheduler.run()
+                tasks.cancel_scope.cancel()
+        finally:
+            live.close()
+            with anyio.CancelScope(shield=True):
+                await fleet.aclose()
+
+    def _feed(self, desk: Desk, *, seeded: bool) -> Feed:
+        return Feed(
+            self._lines,
+            self._recipe,
+            desk.index,
+            desk.state.ended,
+            seed=desk.state.base_seed(lambda: secrets.randbelow(SEEDS)) if seeded else None,
+            retry_failed=self.job.retry_failed,
+        )
+
+    def _report(self, index: Index, tally: Tally) -> Report:
+        stops = self.stops
+        left = index.count(Standing.NEW, Standing.STOPPED)
+        failed = index.count(Standing.FAILED, Standing.REFUSED)
+        if stops.status is not None and left:
+            return Report(stops.status, tally, stops.cause, stops.error, left)
+        if left:  # nothing said so: a fault of the program, which must not look like success
+            return Report(ExitStatus.INTERNAL_ERROR, tally, "an internal error", None, left)
+        return Report(ExitStatus.SOME_FAILED if failed else ExitStatus.OK, tally)
+
+    def _alive(self) -> None:
+        """End the reading of the input when a signal has come."""
+        if self.stops.stage is not Stage.WORK:
+            raise KeyboardInterrupt
+
+
+def _opened(job: Job) -> State:
+    folder = job.state or state_path(job.results)
+    try:
+        return State(folder)
+    except OSError as error:
+        raise UsageError(
+            f"The state folder {folder} can't be used: {error.strerror}.",
+            "--state DIR puts it elsewhere.",
+        ) from error
+
+
+def _put_changes_right(job: Job, state: State, index: Index) -> None:
+    """Find what is complete; changed and removed lines are accepted, or refused.
+
+    Raises:
+        UsageError: there are some, and nobody said that they are meant.
+    """
+    is_new = state.is_new
+    changes = state.compare(index)
+    strange = recall_complete(job.results, index)
+    if is_new:
+        changes.removed.extend(strange)
+    if not changes:
+        return
+    if not job.accept_changed:
+        raise _changed(job.input, changes)
+    state.accept(index)
+    if changes.changed:
+        drop_changed(job.results, index)
+
+
+def _changed(path: Path, changes: Changes) -> UsageError:
+    said = []
+    for what, ids in (("changed", changes.changed), ("gone", changes.removed)):
+        if ids:
+            said.append(f"{what}: {', '.join(ids[:NAMED])}" + (" …" if len(ids) > NAMED else ""))
+    return UsageError(
+        f"{path.name} is not what it was ({'; '.join(said)}).",
+        "--accept-changed asks changed lines anew and forgets those that are gone.",
+    )

@@ -1,0 +1,169 @@
+"""OUTPUT and OUTPUT.errors.jsonl: what came of the items.
+
+A complete item is one line of OUTPUT, appended by one ``write``. What is incomplete is in
+the errors file, which is replaced in one step at the end of each run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from llmctl.batch.appended import AppendFile
+from llmctl.batch.index import Index, Standing
+from llmctl.batch.kept import Kept
+from llmctl.batch.row import Row
+from llmctl.batch.state import Ended
+from llmctl.environment import FILE_MODE
+from llmctl.errors import UsageError
+
+_OURS = re.compile(rb'\{"custom_id": ?("(?:[^"\\]|\\.)*")')
+
+
+def errors_path(output: Path) -> Path:
+    """Return where the incomplete items of an output are listed."""
+    return output.with_name(f"{output.name}.errors.jsonl")
+
+
+def state_path(output: Path) -> Path:
+    """Return where an output's state is, unless told otherwise."""
+    return output.with_name(f"{output.name}.llmctl")
+
+
+def complete_row(row: Row, body: Any, kept: Kept, **facts: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return the output line of a complete item; ``facts`` go into its ``llmctl`` object."""
+    return {
+        "custom_id": row.id,
+        "response": {"status_code": 200, "body": body},
+        "error": None,
+        "llmctl": {**_costs(kept), **facts},
+        "metadata": row.metadata,
+    }
+
+
+def failed_row(ended: Ended) -> dict[str, Any]:
+    """Return the errors file's line of an item that is not complete."""
+    kept = ended.kept
+    partial = {"content": kept.text, "reasoning": kept.reasoning, "tokens": kept.tokens}
+    return {
+        "custom_id": ended.id,
+        "response": None,
+        "error": ended.error,
+        "partial": partial if kept.begun else None,
+        "llmctl": {
+            **_costs(kept),
+            "standing": ended.standing.name.lower(),
+            "cause": ended.cause,
+        },
+        "metadata": ended.metadata,
+    }
+
+
+def _costs(kept: Kept) -> dict[str, Any]:
+    return {
+        "attempts": kept.attempts,
+        "resumes": kept.resumes,
+        "finish_reason": kept.finish_reason,
+        "first_token_s": None if kept.first_token_s is None else round(kept.first_token_s, 3),
+        "duration_s": round(kept.duration_s, 3),
+        "wasted_tokens": kept.wasted_tokens,
+    }
+
+
+def id_of(line: bytes) -> str | None:
+    """Return the ``custom_id`` of a line of results, None if it has none."""
+    found = _OURS.match(line)
+    try:
+        id_ = json.loads(found[1]) if found else json.loads(line)["custom_id"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return id_ if isinstance(id_, str) else None
+
+
+def recall_complete(output: Path, index: Index) -> list[str]:
+    """Put what is complete into the index; return (some of) the ids that the input lacks.
+
+    Raises:
+        UsageError: the file holds something else than results.
+    """
+    strange: list[str] = []
+    for number, line in _whole_lines(output):
+        id_ = id_of(line)
+        if id_ is None:
+            raise UsageError(
+                f"{output} holds something else than results (line {number}).",
+                "Choose another OUTPUT, or move the file away.",
+            )
+        known = index.find(id_)
+        if known is None:
+            strange.append(id_)
+        elif not known.changed:
+            index.stand(id_, Standing.COMPLETE)
+    return strange
+
+
+def drop_changed(output: Path, index: Index) -> None:
+    """Take the results of requests that have changed out of the output, in one step."""
+
+    def stays(line: bytes) -> bool:
+        known = index.find(id_of(line) or "")
+        return known is None or not known.changed
+
+    replace_lines(output, (line for _, line in _whole_lines(output) if stays(line)))
+
+
+def replace_lines(path: Path, lines: Iterable[bytes]) -> None:
+    """Replace a file by these lines, in one step.
+
+    Raises:
+        OSError: it can't be written; the file is as it was.
+    """
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, FILE_MODE)
+            file.writelines(lines)
+            file.flush()
+            os.fsync(descriptor)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_errors(output: Path, index: Index, ended: Callable[[int], Ended]) -> None:
+    """Replace the errors file by how the incomplete items stand, in input order."""
+    rows = (failed_row(ended(at)) for at in index.ends())
+    replace_lines(errors_path(output), (f"{as_line(row)}\n".encode() for row in rows))
+
+
+def as_line(row: Any) -> str:  # noqa: ANN401  (JSON)
+    """Return a row as JSON that any reader takes: lone surrogates are escaped."""
+    text = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "replace").decode()
+
+
+def open_output(path: Path) -> AppendFile:
+    """Open OUTPUT to append to it.
+
+    Raises:
+        UsageError: that can't be done.
+    """
+    try:
+        return AppendFile(path)
+    except OSError as error:
+        raise UsageError(f"{path} can't be written: {error.strerror}.") from error
+
+
+def _whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.endswith(b"\n"):
+                yield number, line

@@ -1,0 +1,197 @@
+"""``llmctl batch``: many replies from a file of requests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from llmctl.cli import options
+from llmctl.cli.invocation import here, new_app
+
+_START = "start"
+
+
+class _Batch(TyperGroup):
+    """A group whose first word may also be the input of a new batch."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401  (click's own)
+        """Put the command's name where only its arguments stand."""
+        if not args or args[0] not in self.commands:
+            args = [_START, *args]
+        return super().parse_args(ctx, args)
+
+
+app = new_app(cls=_Batch, help="Ask for many replies; go on where it was stopped.")
+
+
+@app.command(_START, hidden=True)
+def start(  # noqa: PLR0913  (each parameter is an option)
+    context: typer.Context,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="INPUT", help="OpenAI batch lines, short JSON lines, or a prompt a line; '-'."
+        ),
+    ],
+    *,
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="OUTPUT", help="Complete items, a line each."),
+    ],
+    state: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep the state here, not in OUTPUT.llmctl."),
+    ] = None,
+    model: options.Model = None,
+    base_url: options.BaseUrls = None,
+    api: options.ApiName = None,
+    api_key_env: options.ApiKeyEnv = None,
+    override_model: Annotated[
+        bool, typer.Option("--override-model", help="-m replaces the model that a row names.")
+    ] = False,
+    system: options.System = None,
+    template: options.Template = None,
+    variables: options.Variables = None,
+    temperature: options.Temperature = None,
+    top_p: options.TopP = None,
+    seed: options.Seed = None,
+    max_tokens: options.MaxTokens = None,
+    stop: options.Stop = None,
+    schema: options.Schema = None,
+    attach: options.Attach = None,
+    body: options.BodyFields = None,
+    marker: options.Markers = None,
+    no_markers: options.NoMarkers = False,
+    require: options.Require = None,
+    otherwise: Annotated[
+        str, typer.Option(help="What to do where --require is not reached: restart or fail.")
+    ] = "restart",
+    concurrency: Annotated[
+        str, typer.Option(metavar="N|auto", help="Requests at a time.")
+    ] = "auto",
+    connect_timeout: options.ConnectTimeout = None,
+    first_token_timeout: options.FirstTokenTimeout = None,
+    idle_timeout: options.IdleTimeout = None,
+    timeout: options.Timeout = None,
+    item_timeout: Annotated[
+        float | None, options.duration("One item may take this long.", "--item-timeout")
+    ] = None,
+    deadline: Annotated[
+        float | None, options.duration("The whole run may take this long.", "--deadline")
+    ] = None,
+    retries: Annotated[int, typer.Option(min=0, help="Further tries of an item that failed.")] = 5,
+    rpm: Annotated[float | None, typer.Option(min=0.01, help="Requests a minute.")] = None,
+    tpm: Annotated[float | None, typer.Option(min=1, help="Tokens a minute.")] = None,
+    price: Annotated[
+        str | None,
+        typer.Option(metavar="IN,OUT", help="Dollars a million tokens, of prompt and of reply."),
+    ] = None,
+    max_cost: Annotated[
+        float | None, typer.Option(min=0, help="Dollars that this run may cost.")
+    ] = None,
+    max_output_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Tokens that may arrive in this run.")
+    ] = None,
+    max_requests: Annotated[
+        int | None, typer.Option(min=1, help="Requests that this run may send.")
+    ] = None,
+    max_failures: Annotated[
+        str | None, typer.Option(metavar="N|P%", help="Failed items that end the run.")
+    ] = None,
+    canary: Annotated[
+        int, typer.Option(min=0, metavar="N", help="So many items end before the rest start.")
+    ] = 1,
+    wait_ready: Annotated[
+        float | None,
+        options.duration("Wait this long for an endpoint that is gone.", "--wait-ready"),
+    ] = None,
+    grace: Annotated[
+        float | None, options.duration("After SIGTERM, what runs may go on this long.", "--grace")
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Only this part of the input; OUTPUT has {shard}."),
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Also try again what was refused.")
+    ] = False,
+    accept_changed: Annotated[
+        bool, typer.Option("--accept-changed", help="Lines that changed are new work.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the input, count and estimate; ask nothing.")
+    ] = False,
+    as_json: options.Json = False,
+) -> int:
+    """Ask for a reply to every line of INPUT.
+
+    The same command goes on where it was stopped. 'batch status OUTPUT' looks at it,
+    'batch merge' puts shards together.
+    """
+    from llmctl.batch.job import GRACE_S, Job  # noqa: PLC0415  (start-up)
+    from llmctl.batch.lines import Shard  # noqa: PLC0415
+    from llmctl.cli.asking import (  # noqa: PLC0415
+        markers_from,
+        options_from,
+        with_attachments,
+    )
+    from llmctl.cli.batch_parts import (  # noqa: PLC0415
+        choice,
+        failures_of,
+        number_or_auto,
+        prices_of,
+        run_job,
+        spooled,
+    )
+    from llmctl.templates import load_template  # noqa: PLC0415
+
+    invocation = here(context)
+    env = invocation.env
+    config = invocation.config(
+        model=model, api=api, api_key_env=api_key_env,
+        temperature=temperature, top_p=top_p, max_tokens=max_tokens, require=require,
+        connect_timeout=connect_timeout, first_token_timeout=first_token_timeout,
+        idle_timeout=idle_timeout, timeout=timeout,
+    )  # fmt: skip
+    used = None if template is None else load_template(template, env)
+    most, share = failures_of(max_failures)
+    with spooled(source, env, sharded=shard is not None) as file:
+        job = Job(
+            input=file,
+            output=env.resolve(output),
+            state=None if state is None else env.resolve(state),
+            base_urls=tuple(base_url or ()),
+            override_model=override_model,
+            system=system,
+            template=template,
+            variables=options.key_values(variables, "-V"),
+            attached=with_attachments("", attach, env),
+            options=options_from(
+                config, used.options if used else {}, env,
+                seed=seed, stop=stop, schema=schema, body=body,
+            ),
+            markers=markers_from(marker, used.markers if used else {}, no_markers=no_markers),
+            concurrency=number_or_auto(concurrency),
+            item_timeout_s=item_timeout,
+            deadline_s=deadline,
+            retries=retries,
+            rpm=rpm,
+            tpm=tpm,
+            prices=prices_of(price),
+            max_cost=max_cost,
+            max_output_tokens=max_output_tokens,
+            max_requests=max_requests,
+            max_failures=most,
+            max_share=share,
+            canary=canary,
+            wait_ready_s=wait_ready,
+            grace_s=GRACE_S if grace is None else grace,
+            restart=choice(otherwise, "--otherwise", ("restart", "fail")) == "restart",
+            retry_failed=retry_failed,
+            accept_changed=accept_changed,
+            shard=Shard() if shard is None else Shard.parse(shard),
+        )  # fmt: skip
+        return run_job(job, config, invocation, as_json=as_json, dry_run=dry_run)

@@ -1,0 +1,163 @@
+"""What ``llmctl batch`` makes of its words, and how it tells what comes of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from llmctl.batch.check import Census
+from llmctl.batch.job import Job
+from llmctl.batch.program import Program
+from llmctl.batch.rules import DEFAULT_SHARE
+from llmctl.batch.tally import Prices
+from llmctl.batch.watchers import Bar, Events, Lines, Progress
+from llmctl.cli.invocation import Invocation
+from llmctl.config import Config
+from llmctl.environment import Environment
+from llmctl.errors import UsageError
+
+
+def run_job(
+    job: Job, config: Config, invocation: Invocation, *, as_json: bool, dry_run: bool
+) -> int:
+    """Run a job, or only look at it, and return the exit status.
+
+    Raises:
+        UsageError: it can't be run as described.
+    """
+    env = invocation.env
+    progress = progress_for(env, as_json=as_json, plain=config.plain)
+    program = Program(job, config, env, key_for=invocation.key_for, progress=progress)
+    if dry_run:
+        census, complete = program.look()
+        env.say(estimate(census, complete, job, as_json=as_json))
+        return 0
+    report = program.run()
+    if invocation.verbose:
+        for bug in program.bugs:
+            env.note("".join(traceback.format_exception(bug)))
+    return report.status
+
+
+def progress_for(env: Environment, *, as_json: bool, plain: bool) -> Progress:
+    """Return what tells a person, a log or a program how things go."""
+    if as_json:
+        return Events(env.say)
+    if env.is_a_tty(env.stderr) and not plain and env.variable("TERM") != "dumb":
+        return Bar(env)
+    return Lines(env.note)
+
+
+def estimate(census: Census, complete: int, job: Job, *, as_json: bool) -> str:
+    """Return what a run would ask for, and what that may cost.
+
+    Args:
+        census: what the input holds.
+        complete: items that are complete already.
+        job: with the prices.
+        as_json: as one object, not for people.
+    """
+    most = None if census.unbounded else census.bounded_tokens
+    cost = None
+    if job.prices is not None and most is not None:
+        cost = job.prices.of(census.prompt_tokens, most)
+    if as_json:
+        return json.dumps(
+            {
+                "items": census.rows,
+                "complete": complete,
+                "prompt_tokens": census.prompt_tokens,
+                "max_output_tokens": most,
+                "max_cost": cost,
+            }
+        )
+    lines = [f"{census.rows:,} items, {complete:,} complete already"]
+    lines.append(f"about {census.prompt_tokens:,} prompt tokens")
+    if most is None:
+        lines.append(f"no bound on the replies of {census.unbounded:,} items (--max-tokens)")
+    else:
+        lines.append(f"at most {most:,} tokens of replies")
+    if cost is not None:
+        lines.append(f"at most ${cost:,.2f} for all items")
+    return "\n".join(lines)
+
+
+@contextmanager
+def spooled(source: str, env: Environment, *, sharded: bool) -> Iterator[Path]:
+    """Give the input as a file; '-' is read to its end first.
+
+    Raises:
+        UsageError: '-' can't be sharded.
+    """
+    if source != "-":
+        yield env.resolve(source)
+        return
+    if sharded:
+        raise UsageError("--shard needs a file, not '-'.")
+    with tempfile.NamedTemporaryFile(prefix="llmctl-batch-") as spool:
+        with open(env.stdin, "rb", closefd=False) as stdin:
+            shutil.copyfileobj(stdin, spool)
+        spool.flush()
+        yield Path(spool.name)
+
+
+def number_or_auto(text: str) -> int | None:
+    """Read ``--concurrency``; None is auto.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if text == "auto":
+        return None
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise UsageError(f"--concurrency takes a number above 0 or auto, not '{text}'.")
+
+
+def failures_of(text: str | None) -> tuple[int | None, float | None]:
+    """Read ``--max-failures``: a number, or a share of what has ended.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if text is None:
+        return None, DEFAULT_SHARE
+    number = text.removesuffix("%")
+    try:
+        value = float(number)
+    except ValueError:
+        value = -1.0
+    if value < 0 or (number == text and not value.is_integer()):
+        raise UsageError(f"--max-failures takes N or P%, not '{text}'.")
+    return (int(value), None) if number == text else (None, value / 100)
+
+
+def prices_of(text: str | None) -> Prices | None:
+    """Read ``--price``.
+
+    Raises:
+        UsageError: it is not two numbers.
+    """
+    if text is None:
+        return None
+    try:
+        prompt, completion = map(float, text.split(","))
+    except ValueError:
+        raise UsageError(f"--price takes IN,OUT, not '{text}'.") from None
+    return Prices(prompt, completion)
+
+
+def choice(text: str, option: str, among: tuple[str, ...]) -> str:
+    """Return ``text`` if it is one of these.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if text in among:
+        return text
+    raise UsageError(f"{option} takes {' or '.join(among)}, not '{text}'.")
