@@ -10,6 +10,7 @@ import signal
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 import anyio
@@ -33,7 +34,7 @@ from llmctl.talk import Talk
 from llmctl.templates import load_template
 from llmctl.terminal.sanitizer import sanitize
 from llmctl.turn import Mark, Turn
-from llmctl.views import JsonView, TextView, View
+from llmctl.views import BlockView, JsonView, TextView, View
 
 KeyFor = Callable[[Profile], str | None]
 
@@ -45,6 +46,7 @@ class Manner:
     Attributes:
         json: write events instead of text.
         full: write what earlier processes delivered, too.
+        extract: write only the first code block of this language ("" is any); None for all.
         pause_after: content tokens after which to pause; None for no limit.
         markers: texts that act; None means those recorded (or none).
         verbose: show where a fault of the program comes from.
@@ -53,6 +55,7 @@ class Manner:
 
     json: bool = False
     full: bool = False
+    extract: str | None = None
     pause_after: int | None = None
     markers: Mapping[str, Action] | None = None
     verbose: bool = False
@@ -214,8 +217,10 @@ class Foreground:
                 tell=self._tell,
                 before=before,
             )
-        return TextView(
-            self._stdout,
+        text: Callable[..., View] = partial(TextView, self._stdout)
+        if self.manner.extract is not None:
+            text = partial(BlockView, self._stdout, language=self.manner.extract)
+        return text(
             final_newline=self.env.is_a_tty(self.env.stdout),
             mark=mark,
             on_delivered=journal.delivered,

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from llmctl.events import Channel, Delta, Event, Finished, Started
+from llmctl.extract import FirstBlock
 from llmctl.output import Output
 from llmctl.turn import Mark
 
@@ -126,3 +127,29 @@ class JsonView(View):
 
 def _line(event: Event) -> str:
     return f"{_encode(event.as_json())}\n"
+
+
+class BlockView(TextView):
+    """Writes only the lines of the reply's first code block.
+
+    Args:
+        language: the block's language; empty takes any.
+        **shared: as for `TextView`.
+    """
+
+    def __init__(self, output: Output, *, language: str, **shared: Any) -> None:  # noqa: ANN401
+        super().__init__(output, **shared)
+        self._block = FirstBlock(language)
+
+    def show(self, event: Event, mark: Mark) -> None:
+        """Write what is in the block; the rest counts as delivered all the same."""
+        if isinstance(event, Delta) and event.channel is Channel.CONTENT:
+            self._shown = mark
+            self._write_block(self._block.feed(event.text), mark)
+            return
+        if isinstance(event, Finished):
+            self._write_block(self._block.finish(), mark)
+        super().show(event, mark)
+
+    def _write_block(self, lines: str, mark: Mark) -> None:
+        self._output.write(lines, lambda _chars: self._went_out(mark), whole=True)

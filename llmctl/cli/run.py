@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from llmctl.cli import options
 from llmctl.cli.invocation import here, new_app
@@ -12,8 +14,27 @@ from llmctl.errors import UsageError
 
 app = new_app(help="Ask for one reply and write it to stdout.")
 
+_EXTRACT = "--extract"
+_LANGUAGE = re.compile(r"[A-Za-z][\w+#.-]*")
 
-@app.command()
+
+class _Run(TyperCommand):
+    """Lets ``--extract`` stand with or without a language behind it."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401  (Typer's own)
+        """Read the words; an ``--extract`` that no single word follows takes any language."""
+        words = list(args)
+        for place, word in enumerate(words):
+            if word == "--":
+                break
+            if word == _EXTRACT:
+                following = words[place + 1 : place + 2]
+                named = bool(following) and _LANGUAGE.fullmatch(following[0]) is not None
+                words[place] = _EXTRACT if named else f"{_EXTRACT}="
+        return super().parse_args(ctx, words)
+
+
+@app.command(cls=_Run)
 def run(  # noqa: PLR0913  (each parameter is an option)
     context: typer.Context,
     prompt: Annotated[list[str] | None, typer.Argument(help="What to ask.")] = None,
@@ -44,6 +65,14 @@ def run(  # noqa: PLR0913  (each parameter is an option)
     timeout: options.Timeout = None,
     no_stdin: Annotated[bool, typer.Option("-n", "--no-stdin", help="Never read stdin.")] = False,
     as_json: options.Json = False,
+    extract: Annotated[
+        str | None,
+        typer.Option(
+            _EXTRACT,
+            metavar="[LANG]",
+            help="Write only the first code block (of this language).",
+        ),
+    ] = None,
     last: Annotated[
         bool, typer.Option("-c", "--continue", help="Go on with the last conversation.")
     ] = False,
@@ -77,6 +106,8 @@ def run(  # noqa: PLR0913  (each parameter is an option)
 
     invocation = here(context)
     env = invocation.env
+    if as_json and extract is not None:
+        raise UsageError("--json and --extract exclude each other.")
     config = invocation.config(
         model=model, base_url=base_url, api=api, api_key_env=api_key_env,
         temperature=temperature, top_p=top_p, max_tokens=max_tokens,
@@ -103,6 +134,7 @@ def run(  # noqa: PLR0913  (each parameter is an option)
     )
     manner = Manner(
         json=as_json,
+        extract=extract,
         pause_after=pause_after,
         verbose=invocation.verbose,
         key_for=invocation.key_for,
