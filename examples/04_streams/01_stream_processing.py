@@ -54,12 +54,12 @@ async def with_a_slow_consumer() -> None:
     async def pause_for_a_moment() -> None:
         await anyio.sleep(0.05)
         gate.pause()
-        await anyio.sleep(0.3)
+        await anyio.sleep(1.6)
         gate.resume()
 
     async with anyio.create_task_group() as group:
         group.start_soon(pause_for_a_moment)
-        async with Cancelable.with_timeout(0.45, pause_token=gate) as cancel:
+        async with Cancelable.with_timeout(1.5, pause_token=gate) as cancel:
             async for _ in cancelable_stream(rows(), cancel):
                 await gate.wait_while_paused()
     print("paused, and the pause did not count:", cancel.context.status)
