@@ -200,7 +200,7 @@ def test_the_bound_holds_over_a_resume(program: Program, vllm: OracleServer) -> 
     assert rest.end["cause"] == "token-limit"
     assert vllm.expected("hi").startswith(first.text + rest.text)
     tokens = rest.end["position"]["tokens"]
-    assert tokens in {None, 20}
+    assert 19 <= tokens <= 20  # a blank that was cut off the prefix is written again
     assert vllm.requests[-1].body["max_tokens"] <= 12
 
 

@@ -1,0 +1,178 @@
+"""kill -9 at random moments, full disks, and who may read what is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import shlex
+import signal
+import stat
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmctl.journal import read
+from llmctl.records import content_of
+from tests.e2e.conftest import Program, checked, told
+from tests.support.processes import HAS_PROC
+
+pytestmark = pytest.mark.slow
+
+WORDS = [f"word{n}" + ("\n" if n % 9 == 0 else " ") for n in range(400)]
+TEXT = "".join(WORDS)
+
+
+def journal_of(program: Program) -> Path:
+    (path,) = (program.cli.data / "journals").glob("*.jsonl")
+    return path
+
+
+def pieces(rng: random.Random) -> list[dict[str, Any]]:
+    """Cut the words into chunks of one to five, some of them late."""
+    chunks, left = [], list(WORDS)
+    while left:
+        size = rng.randint(1, 5)
+        delay = rng.choice([0.0, 0.0, 0.001, 0.004])
+        chunks.append({"text": "".join(left[:size]), "delay_s": delay})
+        del left[:size]
+    return chunks
+
+
+def killed_once(program: Program, seed: int) -> None:
+    """Kill at a random byte of the output; check what is kept, and what follows."""
+    rng = random.Random(seed)  # noqa: S311  (moments, no secrets)
+    chunks = pieces(rng)
+    model = program.script(chunks=chunks, faults=[{"kind": "stall", "after": len(chunks)}])
+    form = rng.choice([(), ("--json",)])
+    size = rng.randint(1, len(TEXT) - 1) * (4 if form else 1)
+    words = ("run", "-m", model, *form, "hi")
+    with program.start(*words, kill_at=size) as process:
+        done = process.wait()
+    assert done.returncode == -signal.SIGKILL
+    out = shown(done.text, json_form=bool(form))
+    _, recorded = read(journal_of(program))
+    received = "".join(chunk.text for chunk in recorded.chunks)
+    kept = content_of(recorded)[0]
+    assert received.startswith(out)
+    assert out.startswith(kept)
+    if HAS_PROC:
+        program.cli.assert_no_leftovers()
+    rest = program.run("resume")
+    assert rest.returncode == 0, rest.errors
+    assert "was killed" in rest.errors
+    assert kept + rest.text == TEXT
+    assert len(out) - len(kept) <= 1024  # one write, and no more, may be printed again
+    assert not list((program.cli.data / "journals").glob("*.jsonl"))
+
+
+def shown(text: str, *, json_form: bool) -> str:
+    if not json_form:
+        return text
+    lines = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    return "".join(line["text"] for line in lines if line["type"] == "delta")
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_killed_at_a_random_moment(program: Program, seed: int) -> None:
+    killed_once(program, seed)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("seed", range(1000, 1200))
+def test_killed_at_200_random_moments(program: Program, seed: int) -> None:
+    killed_once(program, seed)
+
+
+def test_killed_again_and_again(program: Program) -> None:
+    """Each process is killed in its turn; at the end the reply is whole, and --full is exact."""
+    rng = random.Random(7)  # noqa: S311  (moments, no secrets)
+    model = program.script(chunks=pieces(rng))
+    words: tuple[str, ...] = ("run", "-m", model, "hi")
+    for _ in range(3):
+        with program.start(*words, kill_at=500) as process:
+            assert process.wait().returncode == -signal.SIGKILL
+        words = ("resume",)
+    done = program.run("resume", "--full")
+    assert (done.returncode, done.text) == (0, TEXT)
+
+
+def test_a_reader_that_left_gets_the_rest_or_all(program: Program) -> None:
+    command = shlex.join(program.cli.command("run", "-m", program.script(text=TEXT * 20), "hi"))
+    script = f"{command} | head -1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", script],
+        env=program.cli.env,
+        cwd=program.cli.cwd,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        check=True,
+        timeout=30,
+    )
+    assert done.stdout == b"word0\n141\n"
+    assert done.stderr == b""
+    whole = program.run("resume", "--full")
+    assert whole.text == TEXT * 20
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of a process")
+def test_a_full_disk_costs_durability_and_nothing_else(program: Program) -> None:
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
+
+    model = program.script(text=TEXT * 10)
+    done = subprocess.run(
+        program.cli.command("run", "-m", model, "hi"),
+        env=program.cli.env,
+        cwd=program.cli.cwd,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        preexec_fn=small_files,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0
+    assert done.stdout.decode() == TEXT * 10
+    said = done.stderr.decode()
+    assert said.count("no longer being saved") == 1
+    assert "Traceback" not in said
+    again = program.run("resume", "--full")
+    assert (again.returncode, again.text) == (0, TEXT * 10)
+
+
+def test_no_room_at_all(program: Program) -> None:
+    """Not even the first record fits."""
+
+    def no_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+    done = subprocess.run(
+        program.cli.command("run", "-m", program.script("one two"), "hi"),
+        env=program.cli.env,
+        cwd=program.cli.cwd,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        preexec_fn=no_files,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, b"one two")
+    assert b"no longer being saved" in done.stderr
+    assert program.run("conversations", "list").text == ""
+
+
+@pytest.mark.parametrize("umask", ["000", "077", "022"])
+def test_only_the_owner_reads_what_is_kept(program: Program, umask: str) -> None:
+    wrap = ("sh", "-c", f'umask {umask}; exec "$@"', "sh")
+    model = program.script("one two three")
+    with program.start("run", "-m", model, "hi", wrap=wrap) as process:
+        assert checked(process.wait()).returncode == 0
+    words = ("run", "-m", model, "--pause-after", "1", "--json", "hi")
+    with program.start(*words, wrap=wrap) as process:
+        assert told(process.wait()).end["status"] == "paused"
+    for path in (program.cli.data, *program.cli.data.rglob("*")):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        assert mode == (0o700 if path.is_dir() else 0o600), path
