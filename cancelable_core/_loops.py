@@ -61,6 +61,12 @@ class _TrioLoop:
         self._token = token
         self._clock = sys.modules["trio"].lowlevel.current_clock()
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _TrioLoop) and other._token is self._token
+
+    def __hash__(self) -> int:
+        return hash(self._token)
+
     def time(self) -> float:
         return cast("float", self._clock.current_time())
 
