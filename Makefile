@@ -19,9 +19,9 @@ lint: .venv/.dev
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
-# On the real engine: hundreds of replies cut and resumed, compared with uninterrupted ones.
+# On the real engine: 600 replies cut and resumed, each compared with the uninterrupted one.
 exactness: .venv/.dev
-	$(BIN)/python -m pytest -m "exhaustive and engine"
+	$(BIN)/python -m tests.exactness --count 600
 
 bench: .venv/.dev
 	@for program in benchmarks/*.py; do echo "$$program"; $(BIN)/python "$$program" || exit 1; done

@@ -29,6 +29,7 @@ OLDEST_PYTHON = (3, 11)
 PACKAGES = (
     "anyio",
     "httpx2",
+    "jiter",
     "openai",
     "platformdirs",
     "prompt-toolkit",
