@@ -14,7 +14,7 @@ from llmctl.batch.stops import Stage, Stops
 from llmctl.batch.tally import Tally
 from llmctl.environment import ExitStatus
 from llmctl.errors import Denied, Overloaded, Unreachable
-from llmctl.events import End, Finished, Problem, Status
+from llmctl.events import End, Finished, Problem, Status, Usage
 
 PUSHED_BACK_PER_TRY = 10
 """Refusals of a busy server that count as one failed try."""
@@ -71,7 +71,7 @@ class Outcomes:
         if end is End.SIGTERM:
             self.stopped(item)
             return None
-        if end is End.BELOW_REQUIRE and self.rules.restart:
+        if self.rules.restart and self._cannot_go_on(item, end):
             item.kept.start_over()
             return 0.0
         if end in _ANOTHER_TRY:
@@ -88,13 +88,11 @@ class Outcomes:
 
     def used(self, attempt: Attempt, finished: Finished) -> float:
         """Return about how many tokens an attempt has taken; count its prompt."""
-        usage = finished.usage
-        asked = usage.prompt_tokens if usage and usage.prompt_tokens else None
-        prompt = estimated_tokens(attempt.item.row) if asked is None else asked
+        usage = finished.usage or Usage()
+        prompt = usage.prompt_tokens or estimated_tokens(attempt.item.row)
         self.tally.prompt_tokens += prompt
-        reply = usage.completion_tokens if usage and usage.completion_tokens else None
-        told: int = reply or finished.position.tokens or 0
-        return float(prompt) + told
+        reply = usage.completion_tokens or finished.position.tokens or 0
+        return float(prompt) + float(reply)
 
     def look(self, fleet: Fleet, now: float) -> None:
         """Stop when no endpoint has answered for too long."""
@@ -104,6 +102,10 @@ class Outcomes:
             self._unreachable(fleet.endpoints[0].name)
 
     # -- the cases
+
+    def _cannot_go_on(self, item: Item, end: End) -> bool:
+        """Say whether it was the going on that failed, so that a new beginning may help."""
+        return end is End.BELOW_REQUIRE or (end is End.REFUSED and item.kept.begun)
 
     def _complete(self, attempt: Attempt, finished: Finished) -> None:
         item = attempt.item
@@ -156,7 +158,7 @@ class Outcomes:
 
     def _wait_s(self, tries: int) -> float:
         jitter = 0.5 + random.random()  # noqa: S311  (not a secret)
-        return min(LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(tries, 10)) * jitter
+        return min(LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(tries, 10)) * jitter
 
     # -- what it says about the endpoint
 

@@ -1,0 +1,58 @@
+"""A batch that is killed and interrupted again and again ends as if it never had been."""
+
+from __future__ import annotations
+
+import random
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.support.batches import Batch, vllm
+from tests.support.oracle_server import OracleProcess
+
+pytestmark = pytest.mark.slow
+
+
+def go_through(batch: Batch, kills: int, seed: int) -> None:
+    """Run a batch with so many interruptions at random tokens, then to its end."""
+    chance = random.Random(seed)  # noqa: S311
+    whole = batch.items * batch.length
+    for _ in range(kills):
+        sign = chance.choice([signal.SIGKILL, signal.SIGINT])
+        moment = batch.server.counters.tokens + chance.uniform(0.01, 0.9 / kills) * whole
+        with batch.start("--concurrency", "16", "--canary", "0") as process:
+            batch.server.wait_until(lambda c, m=moment: c.tokens >= m, timeout_s=60)
+            process.send_signal(sign)
+            if sign is signal.SIGINT:
+                process.send_signal(sign)
+            done = process.wait(60)
+            assert done.returncode in {-signal.SIGKILL, 130}, done.errors
+    done = batch.run("--concurrency", "16")
+    assert done.returncode == 0, done.errors
+
+
+def assert_paid_once(batch: Batch, most: float) -> None:
+    """See that the server generated hardly more than one pass."""
+    whole = batch.items * batch.length
+    assert batch.server.counters.tokens <= most * whole
+
+
+def test_kills(tmp_path: Path) -> None:
+    with OracleProcess(vllm(delay_s=0.02)) as server:
+        batch = Batch(tmp_path, server, items=40, length=60)
+        go_through(batch, 4, seed=1)
+        batch.assert_complete()
+        assert_paid_once(batch, 1.1)
+        assert batch.errors() == []
+        batch.cli.assert_no_leftovers()
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("seed", range(100))
+def test_kills_exhaustively(tmp_path: Path, seed: int) -> None:
+    with OracleProcess(vllm(delay_s=0.005)) as server:
+        batch = Batch(tmp_path, server, items=200, length=100)
+        go_through(batch, 3, seed)
+        batch.assert_complete()
+        assert_paid_once(batch, 1.05)
