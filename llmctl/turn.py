@@ -425,17 +425,21 @@ class Turn:
         """Cut off what an earlier process delivered; feed the rulers all the same."""
         if chunk.channel is Channel.REASONING:
             old = min(self._skip.reasoning, len(chunk.text))
-            self._skip = replace(self._skip, reasoning=self._skip.reasoning - old)
-            return replace(chunk, text=chunk.text[old:])
-        self._counter.add(chunk)
-        old = min(self._skip.model, len(chunk.text))
-        if old:
-            self._scanner.skip(chunk.text[:old])
-            self._skip = replace(self._skip, model=self._skip.model - old)
-            self._counter.skip(self._mark.counted, self._mark.model - self._skip.model)
-            if not self._skip.model:
-                self._advance(self._mark.model, 0)
-        return replace(chunk, text=chunk.text[old:])
+            if old:
+                self._skip = replace(self._skip, reasoning=self._skip.reasoning - old)
+        else:
+            self._counter.add(chunk)
+            old = min(self._skip.model, len(chunk.text))
+            if old:
+                self._pass_delivered(chunk.text[:old])
+        return replace(chunk, text=chunk.text[old:]) if old else chunk
+
+    def _pass_delivered(self, text: str) -> None:
+        self._scanner.skip(text)
+        self._skip = replace(self._skip, model=self._skip.model - len(text))
+        self._counter.skip(self._mark.counted, self._mark.model - self._skip.model)
+        if not self._skip.model:
+            self._advance(self._mark.model, 0)
 
     def _open(self, chunk: Chunk) -> list[Delivery]:
         if chunk.channel is Channel.CONTENT:
@@ -483,10 +487,10 @@ class Turn:
                 assert_never(item.action)
 
     def _advance(self, model: int, chars: int) -> None:
-        self._mark = replace(
-            self._mark,
-            model=model,
+        self._mark = Mark(
             chars=self._mark.chars + chars,
+            model=model,
+            reasoning=self._mark.reasoning,
             tokens=self._counter.tokens,
             counted=model,
             exact=self._counter.at(model) is not None,
