@@ -129,7 +129,7 @@ class ChatBackEnd:
         async with self._making:
             if self._made is None:
                 self._made = await to_thread.run_sync(
-                    _client, self._profile, self._key, self._connect_timeout_s
+                    new_client, self._profile, self._key, self._connect_timeout_s
                 )
         return self._made
 
@@ -173,7 +173,12 @@ class ChatBackEnd:
         return [seam for seam in (echo, Seam(blanks, required=True)) if seam.open]
 
 
-def _client(profile: Profile, key: str | None, connect_timeout_s: float | None) -> OpenAiClient:
+def new_client(profile: Profile, key: str | None, connect_timeout_s: float | None) -> OpenAiClient:
+    """Make a client; slow, as long as `openai` has not been imported.
+
+    Raises:
+        LlmctlError: the address, the key or the proxy settings can't be used.
+    """
     from llmctl.backends.openai_client import OpenAiClient  # noqa: PLC0415  (takes 0.5 s)
 
     return OpenAiClient(profile, key, connect_timeout_s=connect_timeout_s)

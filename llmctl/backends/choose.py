@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 from types import MappingProxyType
 from typing import Any
 
+from llmctl.capabilities import Memory
 from llmctl.environment import Environment, private_dir
 from llmctl.errors import LlmctlError, Unreachable
 from llmctl.events import Guarantee, Strategy
@@ -44,7 +44,7 @@ def back_end_for(
         env: where this machine keeps weights and engine state.
         connect_timeout: seconds in which a connection must be made; None for no limit.
         key_for: finds a server's key; not called for what needs none.
-        stored: engine state may be written to disk.
+        stored: engine state and what is learnt of servers may be written to disk.
 
     Raises:
         LlmctlError: a key, a file or the engine is missing.
@@ -54,18 +54,20 @@ def back_end_for(
 
         return ScriptedBackEnd(load_script(selection.script, folder=env.cwd))
     if selection.profile is not None:
-        from llmctl.backends.chat import ChatBackEnd  # noqa: PLC0415  (only one is needed)
+        from llmctl.backends.learning import LearningBackEnd  # noqa: PLC0415  (one is needed)
 
-        return ChatBackEnd(
+        return LearningBackEnd(
             selection.profile,
+            selection.model,
+            Memory.of(env, writes=stored),
             key=key_for(selection.profile),
             connect_timeout_s=connect_timeout,
         )
     from llmctl import weights  # noqa: PLC0415  (start-up)
     from llmctl.backends.embedded import Embedded  # noqa: PLC0415
 
-    default = env.models / weights.FILE_NAME
-    model = default if selection.path is None else weights.given(selection.path)
+    path = selection.path
+    model = weights.default(env) if path is None else weights.given(path)
     return Embedded(model, home=private_dir(env.data / "engine") if stored else None)
 
 

@@ -1,4 +1,4 @@
-"""The `openai` package's client, as far as we use it: one POST whose body is a stream.
+"""The `openai` package's client, as far as we use it: streamed POSTs, GETs of facts.
 
 Importing this module imports `openai`; do it late. What the client would do of itself
 and nobody asked for is turned off: retries, time limits, redirects (they would carry
@@ -89,6 +89,27 @@ class OpenAiClient:
         except openai.APIError as error:
             raise self.explain.error(error) from self.explain.cause(error)
         return stream.response
+
+    async def get(self, path: str) -> object:
+        """Return the JSON at an address of the server; None if it is none.
+
+        Args:
+            path: behind the address, or below its host if it begins with a slash.
+
+        Raises:
+            LlmctlError: it was not given out.
+        """
+        try:
+            answer = await self._client.get(
+                urljoin(self._base_url.rstrip("/") + "/", path),
+                cast_to=httpx2.Response,
+                options={"headers": self._headers},
+            )
+            return answer.json()
+        except openai.APIError as error:
+            raise self.explain.error(error) from self.explain.cause(error)
+        except ValueError:
+            return None
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -29,7 +29,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "resume": "Go on with an unfinished reply.",
         "batch": "Ask for many replies; go on where it was stopped.",
         "conversations": "List, show, export and delete conversations.",
-        "models": "Fetch, list and remove the weights for the embedded engine.",
+        "models": "Fetch, list and remove the weights for the embedded engine; probe servers.",
         "prompts": "List and show templates.",
         "config": "Show and change the configuration.",
         "keys": "Store and list the keys of back ends.",

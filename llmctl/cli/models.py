@@ -1,4 +1,4 @@
-"""``llmctl models``: the weights for the embedded engine."""
+"""``llmctl models``: the weights for the embedded engine, and what servers can do."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 
 from llmctl import weights
 from llmctl.cli.invocation import here, new_app
+from llmctl.cli.probe import probe
 from llmctl.progress import teller
 from llmctl.weights_pull import FILE_NAME
 from llmctl.weights_pull import pull as fetch
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 app = new_app(
-    no_args_is_help=True, help="Fetch, list and remove the weights for the embedded engine."
+    no_args_is_help=True,
+    help="Fetch, list and remove the weights for the embedded engine; probe servers.",
 )
+app.command()(probe)
 
 
 @app.command("list")

@@ -60,8 +60,10 @@ class Ladder:
         await self.back_end.ready()
 
     def keep(self, state: Mapping[str, Any]) -> None:
-        """Remember the engine state that was saved at a cut."""
-        self.saved = state
+        """Remember the engine state that was saved at a cut; it takes the last one's place."""
+        last, self.saved = self.saved, state
+        if last is not None:
+            self.back_end.discard(last)
 
     def forget(self) -> None:
         """Let go of everything that was kept for a resume."""
@@ -115,7 +117,7 @@ class Ladder:
                     stack.push_async_callback(attempt.pop_all().aclose)
                     return opened
                 reasons.append(f"{rung.strategy}: reached only {opened.guarantee}.")
-        raise refusal or _none_left(self.require, reasons)
+        raise refusal or self._none_left(reasons)
 
     def _standing(self, prefix: Prefix, alive: Callable[[], None]) -> Standing:
         return Standing(self.request, prefix, self.conditions, self.guarantee, self.saved, alive)
@@ -127,10 +129,15 @@ class Ladder:
             if promise is not None and promise.at_least(self.require):
                 yield rung
 
+    def _none_left(self, reasons: list[str]) -> BelowRequire:
+        tried = " " + " ".join(reasons) if reasons else ""
+        return BelowRequire(
+            f"Nothing here goes on with this reply and is at least '{self.require}' exact.{tried}",
+            f"{self._advice()}; everything is kept.",
+        )
 
-def _none_left(require: Guarantee, reasons: list[str]) -> BelowRequire:
-    tried = " " + " ".join(reasons) if reasons else ""
-    return BelowRequire(
-        f"Nothing here goes on with this reply and is at least '{require}' exact.{tried}",
-        "Allow less with --require best-effort; everything is kept.",
-    )
+    def _advice(self) -> str:
+        advice = "Allow less with --require best-effort"
+        if Guarantee.TEXT.at_least(self.require) and Strategy.PREFIX not in self.back_end.supports:
+            advice += ", or see what the server can do with 'llmctl models probe'"
+        return advice

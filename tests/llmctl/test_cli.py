@@ -29,6 +29,7 @@ COMMANDS = [
     "models list",
     "models pull",
     "models remove",
+    "models probe",
     "doctor",
 ]
 

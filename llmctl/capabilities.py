@@ -1,0 +1,153 @@
+"""What probing found out about a server and a model, and where that is remembered.
+
+A server's answer of 200 proves nothing: many accept a field and ignore it. What stands
+here was seen in replies (`llmctl.backends.probe` asks for them). It belongs to one address
+and one model, and holds as long as the server says that it is the same one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self
+
+from llmctl.environment import Environment, write_private
+from llmctl.profiles import PrefixDialect, Profile, TokenCounts
+
+_FORMAT = 1
+
+
+class Outcome(StrEnum):
+    """What a server did when it was asked to go on behind the beginning of its reply."""
+
+    CONTINUES = "continues"
+    ECHOES = "continues, repeating the prefix"
+    ANEW = "starts a new message"
+    REFUSES = "refuses"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What a server says that it is.
+
+    Attributes:
+        kind: the program; None where it does not tell.
+        version: of the program; None where it does not tell.
+    """
+
+    kind: str | None = None
+    version: str | None = None
+
+    def __str__(self) -> str:
+        """Return kind and version, as far as they are known."""
+        return " ".join(filter(None, (self.kind, self.version))) or "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a server was seen to do with one model.
+
+    Attributes:
+        server: what answered.
+        outcomes: what became of each way that was tried of going on behind a prefix.
+        prefix: the one that works; None if none does.
+        prefix_echoed: its answer repeats the prefix.
+        prefix_keeps_blanks: blanks at the prefix's end were counted as part of the prompt.
+        token_counts: how it tells its tokens; None if it doesn't.
+        accepts_seed: a seed was not refused.
+        usage_in_stream: the accounting came when it was asked for.
+        max_tokens_field: the field for the bound on the reply that was not refused.
+        replies: how many were generated to find this out.
+        probed: when, in seconds since the epoch.
+    """
+
+    server: Server
+    outcomes: Mapping[PrefixDialect, Outcome] = field(default_factory=dict)
+    prefix: PrefixDialect | None = None
+    prefix_echoed: bool = False
+    prefix_keeps_blanks: bool = False
+    token_counts: TokenCounts | None = None
+    accepts_seed: bool = False
+    usage_in_stream: bool = False
+    max_tokens_field: str = "max_tokens"
+    replies: int = 0
+    probed: float = 0.0
+
+    def applied_to(self, profile: Profile) -> Profile:
+        """Return the profile with what was seen in place of what was assumed."""
+        return replace(
+            profile,
+            prefix=self.prefix,
+            prefix_echoed=self.prefix_echoed,
+            prefix_keeps_blanks=self.prefix_keeps_blanks,
+            token_counts=self.token_counts,
+            accepts_seed=self.accepts_seed,
+            usage_in_stream=self.usage_in_stream,
+            max_tokens_field=self.max_tokens_field,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return a form that `from_json` reads back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read what `as_json` wrote.
+
+        Raises:
+            KeyError: a field is missing.
+            TypeError: there is one that nobody knows.
+            ValueError: a value is not one of those known.
+        """
+        known = dict(data)
+        known["server"] = Server(**data["server"])
+        known["outcomes"] = {
+            PrefixDialect(way): Outcome(seen) for way, seen in data["outcomes"].items()
+        }
+        known["prefix"] = data["prefix"] and PrefixDialect(data["prefix"])
+        known["token_counts"] = data["token_counts"] and TokenCounts(data["token_counts"])
+        return cls(**known)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Where capabilities are kept: a file for each address and model, for its owner only.
+
+    Attributes:
+        folder: made when something is first remembered.
+        writes: something may be written there.
+    """
+
+    folder: Path
+    writes: bool = True
+
+    @classmethod
+    def of(cls, env: Environment, *, writes: bool = True) -> Self:
+        """Return the memory of this machine's user."""
+        return cls(env.data / "probes", writes)
+
+    def recall(self, base_url: str, model: str) -> Capabilities | None:
+        """Return what is known about a model at an address; None if that is nothing."""
+        try:
+            data = json.loads(self._file(base_url, model).read_text())
+            return Capabilities.from_json(data) if data.pop("format") == _FORMAT else None
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            return None  # never probed, or written by another version: it can be found out again
+
+    def remember(self, base_url: str, model: str, found: Capabilities) -> None:
+        """Keep what was found out, if anything may be kept.
+
+        Raises:
+            OSError: it can't be written.
+        """
+        if self.writes:
+            data = {"format": _FORMAT, **found.as_json()}
+            write_private(self._file(base_url, model), json.dumps(data, indent=2) + "\n")
+
+    def _file(self, base_url: str, model: str) -> Path:
+        name = hashlib.sha256(json.dumps([base_url, model]).encode()).hexdigest()
+        return self.folder / f"{name[:32]}.json"
