@@ -14,10 +14,11 @@ that is; we never have to count rows, and a resize cannot confuse us. A frame::
     ESC 8                    back behind the text (DECRC)
     ESC[?25h ESC[?2026l      show the cursor, end the update
 
-Sources: ECMA-48 (ED, CUU, CHA), DEC STD 070 (IND, DECSC, DECRC, DECAWM, DECTCEM) and the
+Sources: ECMA-48 (ED, CUU, CUD, CUB, CUF), DEC STD 070 (IND, DECSC, DECRC, DECAWM, DECTCEM) and the
 description of synchronized output (mode 2026) that terminals share. Where the last row is
-full, its last cluster is written again (`Caret.park`): a cursor that waits for a character
-to wrap it loses that state by any move, and erasing would take the last cell with it.
+full, erasing begins on the next, and in the end the row's last cluster is written again
+(`Caret.park`): a cursor that waits for a character to wrap it loses that state by any move,
+and would take the last cell with it.
 
 Frames are at most 30 a second, the first at once, and none before the last one is out: a
 slow line gets fewer frames, not a queue of them.
@@ -61,6 +62,7 @@ _ERASE_BELOW = "\x1b[J"
 _CLEAR = "\x1b[H\x1b[2J"
 _INDEX = "\x1bD"
 _SAVE, _RESTORE = "\x1b7", "\x1b8"
+_ERASE_BELOW_FULL = f"{_INDEX}\x1b[A{_SAVE}\x1b[B\r\x1b[J{_RESTORE}"
 _NO_WRAP, _WRAP = "\x1b[?7l", "\x1b[?7h"
 _BLANKS = str.maketrans("\n\t", "  ")
 
@@ -354,12 +356,12 @@ class Screen:
         """Compose one frame and hand it to the writer."""
         self._follow_size()
         text, on_shown = self._take()
-        parked, stays = self._caret.park, self._caret.put(text)
+        erased = _ERASE_BELOW_FULL + self._caret.park if self._caret.full else _ERASE_BELOW
+        stays = self._caret.put(text)
         if text and stays and not self._stale and self._footer == self._painted:
             self._write(text, on_shown)  # it cannot touch the footer
         else:
-            frame = self._framed(parked + text)
-            self._write(_BEGIN + _ERASE_BELOW + frame + _END, on_shown)
+            self._write(_BEGIN + erased + self._framed(text) + _END, on_shown)
 
     def _take(self) -> tuple[str, OnShown | None]:
         """Take the text of the next frame, and who wants to know that it is out."""

@@ -83,13 +83,16 @@ class Caret:
 
     @property
     def park(self) -> str:
-        """What puts the cursor back behind a full row: its last cluster, written again.
+        """What puts the cursor back behind a full row, after other moves than those of text.
 
-        Waiting behind the last cell is no place that can be addressed, only written to.
+        Waiting behind the last cell is no place that can be gone to, only written to: so the
+        row's last cluster is written again. One cell back and forth comes first, because some
+        terminals forget the waiting with any move and some don't. No column is named: should
+        the terminal have another width by now, no text is overwritten.
         """
         if not self.full:
             return ""
-        return f"\x1b[{self.columns - cells(self.last) + 1}G{self.last}"
+        return "\x1b[D\x1b[C" + "\x1b[D" * (cells(self.last) - 1) + self.last
 
     def put(self, text: str) -> bool:
         """Go over ``text`` (no controls but newlines); say whether it stayed on its row."""

@@ -65,7 +65,7 @@ def test_a_full_row_waits_for_its_next_character() -> None:
     caret = Caret(4)
     assert caret.put("abcd")
     assert caret.full
-    assert caret.park == "\x1b[4Gd"
+    assert caret.park == "\x1b[D\x1b[Cd"
     assert not caret.put("e")
     assert (caret.column, caret.park) == (1, "")
 
@@ -75,7 +75,7 @@ def test_a_wide_character_does_not_fit_into_the_last_cell() -> None:
     assert not caret.put("abc日")
     assert caret.column == 2
     assert caret.put("日")
-    assert caret.park == "\x1b[3G日"
+    assert caret.park == "\x1b[D\x1b[C\x1b[D日"
 
 
 def test_a_newline_begins_a_row() -> None:
