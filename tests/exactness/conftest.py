@@ -1,4 +1,4 @@
-"""The long forms run only where they are asked for: ``make exactness``."""
+"""The long forms run only where they are asked for: ``pytest -m exhaustive``."""
 
 from __future__ import annotations
 

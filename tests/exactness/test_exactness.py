@@ -36,21 +36,3 @@ def test_a_resumed_reply_is_the_uninterrupted_one(
     laboratory: Laboratory, combination: Combination
 ) -> None:
     assert attempt(combination, laboratory).problems == []
-
-
-@pytest.mark.engine
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("combination", MANY, ids=str)
-def test_many_resumed_replies_are_the_uninterrupted_ones(
-    repeating_laboratory: Laboratory, combination: Combination
-) -> None:
-    assert attempt(combination, repeating_laboratory).problems == []
-
-
-@pytest.fixture(scope="module")
-def repeating_laboratory(
-    laboratory: Laboratory, tmp_path_factory: pytest.TempPathFactory
-) -> Laboratory:
-    """Return a laboratory that also asks for every uninterrupted reply twice."""
-    del laboratory  # it has seen to the weights
-    return Laboratory(tmp_path_factory.mktemp("exactness"))
