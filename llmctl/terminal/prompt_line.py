@@ -29,7 +29,8 @@ from prompt_toolkit.enums import DEFAULT_BUFFER
 from prompt_toolkit.filters import Condition, has_completions, has_focus
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.input import Input
-from prompt_toolkit.input.typeahead import get_typeahead
+from prompt_toolkit.input.typeahead import get_typeahead, store_typeahead
+from prompt_toolkit.input.vt100_parser import Vt100Parser
 from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.key_binding.key_processor import KeyPress, KeyPressEvent
 from prompt_toolkit.keys import Keys
@@ -38,7 +39,7 @@ from prompt_toolkit.shortcuts import CompleteStyle
 
 from llmctl.environment import open_private, private_dir
 from llmctl.terminal.keys import ESC_DELAY_S
-from llmctl.terminal.prompt_terminal import input_from, output_to
+from llmctl.terminal.prompt_terminal import input_from, output_to, without_reports
 from llmctl.terminal.sanitizer import sanitize
 from llmctl.terminal.tty import FOREGROUND_POLL_S, in_foreground
 
@@ -183,6 +184,14 @@ class PromptLine:
             return False
         run_in_terminal(lambda: self._write_line(text))
         return True
+
+    def type_ahead(self, data: bytes) -> None:
+        """Have the next prompt take these bytes as typed."""
+        keys: list[KeyPress] = []
+        parser = Vt100Parser(keys.append)
+        parser.feed(without_reports(data.decode("utf-8", "surrogateescape"))[0])
+        parser.flush()
+        store_typeahead(self._input, keys)
 
     def ahead(self) -> bytes:
         """Return, once, what was typed behind the Enter of the last prompt and read with it."""

@@ -416,7 +416,7 @@ class Screen:
         if size != self._known_size:
             self._known_size = size
             self._caret.resize(size[0])
-            self._stale = True
+            self._stale = self._stale or bool(self._painted)
 
 
 class PlainScreen:

@@ -62,6 +62,7 @@ class Terminal:
         self.screen = screen
         self._before: list[Any] | None = None
         self._keyboard: Keyboard | None = None
+        self._early = b""
 
     @classmethod
     def find(cls, stdin: int, stdout: int) -> Self | None:
@@ -101,7 +102,17 @@ class Terminal:
         if self._before is None:
             self._before = sane(termios.tcgetattr(self.keys))
             atexit.register(self.leave)
+            if self.regain():
+                self._early = self._typed_so_far()
         self.regain()
+
+    def typed_early(self) -> bytes:
+        """Return, once, what was typed before `enter`; its Enters are such again.
+
+        Until then the terminal had made newlines of them (ICRNL), which are Ctrl-J to us.
+        """
+        early, self._early = self._early, b""
+        return early.replace(b"\n", b"\r")
 
     def leave(self) -> None:
         """Put the terminal back as it was; safe at any time, and twice."""
@@ -189,6 +200,18 @@ class Terminal:
         finally:
             self._keyboard = None
             keyboard.stop()
+
+    def _typed_so_far(self) -> bytes:
+        typed = b""
+        while select.select([self.keys], [], [], 0)[0]:
+            try:
+                data = os.read(self.keys, READ_BYTES)
+            except OSError:  # it was hung up
+                break
+            if not data:
+                break
+            typed += data
+        return typed
 
     def _look_later(self) -> None:
         asyncio.get_running_loop().call_later(FOREGROUND_POLL_S, self._look)

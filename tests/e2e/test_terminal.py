@@ -59,7 +59,9 @@ async def main(terminal, output, plan):
     with signal_hub.subscribe((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), heard):
         if "prompt" in plan:
             from llmctl.terminal.prompt_line import PromptLine
-            answer = await PromptLine(on_suspend=terminal.suspend).ask()
+            line = PromptLine(on_suspend=terminal.suspend)
+            line.type_ahead(terminal.typed_early())
+            answer = await line.ask()
             print(f"said {answer.text}", end="\r\n", flush=True)
         with terminal.attach(press, lambda: finish(129)):
             screen.append("reply text ")
@@ -186,6 +188,15 @@ def test_the_prompt_leaves_keys_to_the_reader_and_sigint_to_its_handler(tmp_path
         running.wait_for_screen("PASTE 6.")
         running.send_signal(signal.SIGINT)
         assert running.wait() == 130
+
+
+def test_what_is_typed_before_it_is_there_is_sent(tmp_path: Path) -> None:
+    with program(tmp_path, "prompt") as running:
+        running.send("impatient\r")
+        running.wait_for_screen("said impatient")
+        running.wait_for_screen("status")
+        running.send("q")
+        assert running.wait() == 0
 
 
 @pytest.mark.parametrize("prompt", ["", "prompt"])

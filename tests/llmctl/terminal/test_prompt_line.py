@@ -248,6 +248,13 @@ def test_what_was_typed_behind_enter_is_handed_on(bench: Bench) -> None:
     assert line.ahead() == b""
 
 
+def test_what_was_typed_early_is_typed(bench: Bench) -> None:
+    line = bench.line()
+    line.type_ahead(b"one\rtw\x1b[57441uo\rthree")
+    assert texts(bench.answers(line, "", "")) == ["one", "two"]
+    assert line.ahead() == b"three"
+
+
 def test_bytes_that_are_no_unicode_do_not_get_out(bench: Bench) -> None:
     line = bench.line()
 
