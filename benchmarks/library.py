@@ -28,7 +28,7 @@ import sys
 import threading
 import time
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
 import anyio
@@ -218,7 +218,9 @@ async def memory(number: int = 2000) -> dict[str, float]:
     return {"a live operation": await _bytes_a_task(operation, number) / theirs}
 
 
-async def _bytes_a_task(body: Callable[[anyio.Event], Awaitable[None]], number: int) -> float:
+async def _bytes_a_task(
+    body: Callable[[anyio.Event], Coroutine[Any, Any, None]], number: int
+) -> float:
     release = anyio.Event()
     gc.collect()
     async with anyio.create_task_group() as group:

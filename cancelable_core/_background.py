@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -43,9 +44,9 @@ class Background:
     def shield(self, value: bool) -> None:
         self._group.cancel_scope.shield = value
 
-    def start_soon(self, helper: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
+    def start_soon(self, helper: Callable[..., Coroutine[Any, Any, Any]], *args: object) -> None:
         """Run ``helper(*args)`` until it ends or the body does."""
-        self._group.start_soon(helper, *args)
+        self._group.start_soon(partial(helper, *args))
 
     async def __aexit__(
         self,

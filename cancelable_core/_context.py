@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ._operation import Cancelable
+    from ._state import OperationState
     from ._types import CancelationReason, Cause, OperationStatus
 
 T = TypeVar("T")
@@ -81,7 +81,7 @@ class OperationContext:
 
     __slots__ = ("_operation",)
 
-    def __init__(self, operation: Cancelable) -> None:
+    def __init__(self, operation: OperationState) -> None:
         """View ``operation``."""
         self._operation = operation
 

@@ -1,3 +1,4 @@
+# ruff: noqa: SLF001  (the modules of this package are friends)
 # ruff: noqa: ANN401  (what is decorated can be anything; the overloads say what comes out)
 """Functions that run as operations.
 

@@ -15,6 +15,8 @@ A cancelation that came from outside the library stays what the event loop made 
 
 from __future__ import annotations
 
+import anyio
+
 from ._types import CancelationReason, Cause
 
 
@@ -83,3 +85,16 @@ def error_for(cause: Cause, operation: str = "") -> CancelationError:
 def _describe(cause: Cause, operation: str) -> str:
     what = f"{operation} was cancelled" if operation else "cancelled"
     return f"{what} ({cause})"
+
+
+def is_cancelation(error: BaseException) -> bool:
+    """Whether ``error`` is the event loop's own cancelled exception, or only groups of it."""
+    cancelled = anyio.get_cancelled_exc_class()
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(cancelled)[1] is None
+    return isinstance(error, cancelled)
+
+
+def described(error: BaseException) -> str:
+    """Type and text of an exception, on one line."""
+    return f"{type(error).__name__}: {error}"

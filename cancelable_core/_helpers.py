@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-async def with_timeout(timeout: Seconds, awaitable: Awaitable[T], *, name: str | None = None) -> T:
+async def with_timeout(
+    timeout: Seconds,  # noqa: ASYNC109  (it makes the scope that the rule asks for)
+    awaitable: Awaitable[T],
+    *,
+    name: str | None = None,
+) -> T:
     """Await something for at most ``timeout`` seconds.
 
     Raises:

@@ -1,3 +1,4 @@
+# ruff: noqa: ANN401  (handlers and loops are whatever they are)
 """Reach an event loop from anywhere: its own tasks, other threads, signal handlers.
 
 What is posted runs in the loop's thread, not inside a task step, and before the posting

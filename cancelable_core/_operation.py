@@ -1,3 +1,4 @@
+# ruff: noqa: SLF001  (the modules of this package are friends)
 """``Cancelable``: a block that can be stopped, and knows why it was.
 
 An operation is a token (it can be cancelled, checked, waited for, linked) with a cancel
@@ -9,25 +10,23 @@ the operation asked for ends at the operation, what somebody else asked for pass
                                    ├─ own scope, or an outer one ───────────▶ CANCELLED
                                    └─ body raised ──────────────────────────▶ FAILED
 
-Everything that touches the scope runs in the loop's thread, in ``_arm``; everything that
-other threads and signal handlers may do goes through the token.
+``_state.py`` is what an operation is, ``_control.py`` how it is stopped, this file how it is
+made, run, and ended.
 """
 
 from __future__ import annotations
 
-import math
-import os
 import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, assert_never
 
 import anyio
 
-from ._deadline import Timer
-from ._errors import CancelationError, error_for
+from ._control import ControlledOperation, inherited
+from ._errors import CancelationError, described, error_for, is_cancelation
 from ._hooks import Hooks, call_all, call_final
 from ._host import Host
-from ._loops import Loop, post, running_loop
+from ._loops import running_loop
 from ._sources import ConditionSource, SignalSource, TimeoutSource
 from ._token import CancelationToken
 from ._types import (
@@ -44,11 +43,10 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import ParamSpec, Self, TypeVar, Unpack
 
-    from ._context import OperationContext, OperationSnapshot, Partial
     from ._hooks import ContextCallback, ErrorCallback, ProgressCallback
     from ._options import LinkedOptions, OperationOptions
     from ._pause import PauseToken
-    from ._ports import OpenStream, Registry
+    from ._ports import Registry
     from ._shield import Shield
     from ._sources import CancelationSource, Notifier, Predicate
     from ._stream import CancelableStream
@@ -65,11 +63,11 @@ def current_operation() -> Cancelable | None:
     """The innermost operation that runs around the caller, in a worker thread too."""
     operation = _current.get()
     while operation is not None and operation.status is not OperationStatus.RUNNING:
-        operation = operation._enclosing  # noqa: SLF001
+        operation = operation._enclosing
     return operation
 
 
-class Cancelable(CancelationToken):
+class Cancelable(ControlledOperation):
     """An async block with any number of reasons to stop.
 
     ``cancel()``, ``check()``, ``is_cancelled``, ``extend()`` and ``register()`` may be called
@@ -85,36 +83,7 @@ class Cancelable(CancelationToken):
         <OperationStatus.TIMEOUT: 'timeout'>
     """
 
-    __slots__ = (
-        "_began",
-        "_children",
-        "_enclosing",
-        "_error",
-        "_forced",
-        "_hooks",
-        "_host",
-        "_id",
-        "_is_open",
-        "_loop",
-        "_metadata",
-        "_parent",
-        "_partial",
-        "_pause_token",
-        "_progress",
-        "_registry",
-        "_scope",
-        "_sources",
-        "_started_at",
-        "_status",
-        "_stop_pausing",
-        "_streams",
-        "_timer",
-        "_took",
-        "_when",
-    )
-
-    _loop: Loop
-    _scope: anyio.CancelScope
+    __slots__ = ("_hooks", "_host", "_registry", "_sources", "_stop_pausing", "_when")
 
     def __init__(  # noqa: PLR0913  (options, all by keyword)
         self,
@@ -152,32 +121,18 @@ class Cancelable(CancelationToken):
         if when_cancelled not in _ENDINGS:
             msg = f"when_cancelled must be one of {', '.join(_ENDINGS)}, not {when_cancelled!r}"
             raise ValueError(msg)
-        super().__init__(*linked_to, name=name)
-        if parent is not None:
-            self._upstream += (parent,)
-        self._id = operation_id
-        self._parent = parent
+        super().__init__(operation_id, name, parent, linked_to, metadata, pause_token)
         self._sources = sources
-        self._metadata = metadata
-        self._pause_token = pause_token
         self._registry = _default_registry() if register_globally and not registry else registry
         self._when: WhenCancelled = when_cancelled
-        self._status = OperationStatus.PENDING
         self._hooks: Hooks | None = None
         self._host: Host | None = None
-        self._timer: Timer | None = None
-        self._children: dict[Cancelable, None] | None = None
-        self._streams: list[OpenStream] | None = None
-        self._partial: Partial[Any] | None = None
-        self._enclosing: Cancelable | None = None
         self._stop_pausing: Callable[[], None] | None = None
-        self._forced = False
-        self._is_open = False
-        self._error: str | None = None
-        self._progress: str | None = None
-        self._began = 0.0
-        self._took: float | None = None
-        self._started_at: float | None = None
+
+    @property
+    def when_cancelled(self) -> WhenCancelled:
+        """How its block ends when its own cancelation stopped it."""
+        return self._when
 
     # -- recipes ---------------------------------------------------------------------
 
@@ -255,175 +210,7 @@ class Cancelable(CancelationToken):
                 combined._hooks_to_change().absorb(member._hooks)
         return combined
 
-    # -- reading -----------------------------------------------------------------------
-
-    @property
-    def id(self) -> str:
-        """Unique id."""
-        if self._id is None:
-            self._id = f"op-{os.urandom(6).hex()}"
-        return self._id
-
-    @property
-    def name(self) -> str:
-        """What people call it; empty when it was not named."""
-        return self._name or ""
-
-    @property
-    def label(self) -> str:
-        """The name, or the id where there is none."""
-        return self._name or self.id
-
-    @property
-    def status(self) -> OperationStatus:
-        """Where it is in its life."""
-        return self._status
-
-    @property
-    def when_cancelled(self) -> WhenCancelled:
-        """How its block ends when its own cancelation stopped it."""
-        return self._when
-
-    @property
-    def context(self) -> OperationContext:
-        """All there is to read about it, during the block and after."""
-        from ._context import OperationContext  # noqa: PLC0415  (start-up does not pay for it)
-
-        return OperationContext(self)
-
-    @property
-    def token(self) -> CancelationToken:
-        """This operation as a token."""
-        return self
-
-    @property
-    def metadata(self) -> Mapping[str, Any]:
-        """What the author attached."""
-        return self._metadata or {}
-
-    @property
-    def parent_id(self) -> str | None:
-        """Id of the operation around it, if any."""
-        parent = self._parent or self._enclosing
-        return None if parent is None else parent.id
-
-    @property
-    def partial_result(self) -> Partial[Any] | None:
-        """What its last stream has handed over."""
-        return self._streams[-1].partial if self._streams else self._partial
-
-    def snapshot(self) -> OperationSnapshot:
-        """All there is to read, at this moment."""
-        from ._context import OperationSnapshot  # noqa: PLC0415  (start-up does not pay for it)
-
-        ended = self._took is not None and self._started_at is not None
-        return OperationSnapshot(
-            id=self.id,
-            name=self.name,
-            parent_id=self.parent_id,
-            status=self._status,
-            cause=self.cause,
-            started_at=self._started_at,
-            ended_at=(self._started_at or 0.0) + (self._took or 0.0) if ended else None,
-            duration=self._duration(),
-            progress=self._progress,
-            error=self._error,
-            metadata=self.metadata,
-        )
-
-    @property
-    def is_stopping(self) -> bool:
-        """Whether the body is being stopped, and not only asked to end."""
-        cause = self.cause
-        if cause is None or self._status is not OperationStatus.RUNNING:
-            return False
-        return self._forced or not cause.grace or (self._is_open and self._scope.cancel_called)
-
-    # -- deadline ----------------------------------------------------------------------
-
-    @property
-    def deadline(self) -> float:
-        """When it stops, on its loop's clock; infinite without a limit and before entry."""
-        if self._status is not OperationStatus.RUNNING:
-            return math.inf
-        own = math.inf if self._timer is None else self._timer.effective
-        parent = self._parent
-        if parent is None or parent._status is not OperationStatus.RUNNING:
-            return own
-        return min(own, parent.deadline) if parent._loop == self._loop else own
-
-    def remaining(self) -> float:
-        """Seconds until the deadline, at least 0; the frozen rest while paused."""
-        if self._status is not OperationStatus.RUNNING:
-            return math.inf
-        now = self._loop.time()
-        own = math.inf if self._timer is None else self._timer.remaining(now)
-        return max(0.0, min(own, self.deadline - now))
-
-    def extend(self, seconds: Seconds) -> None:
-        """Move the own time limit by ``seconds``, earlier if negative.
-
-        A limit that comes from a parent stays where it is.
-
-        Raises:
-            RuntimeError: If it is not running, or has no limit to move.
-        """
-        if self._status is not OperationStatus.RUNNING or self._timer is None:
-            msg = f"{self.label} has no running time limit to extend"
-            raise RuntimeError(msg)
-        self._timer.extend(to_seconds(seconds))
-        self._rearm()
-
-    def reschedule(self, timeout: Seconds) -> None:
-        """Set the own time limit to ``timeout`` seconds from now.
-
-        Raises:
-            RuntimeError: If it is not running.
-        """
-        if self._status is not OperationStatus.RUNNING:
-            msg = f"{self.label} is not running"
-            raise RuntimeError(msg)
-        self._timer = self._timer or Timer()
-        self._timer.restart(self._loop.time(), to_seconds(timeout))
-        self._rearm()
-
-    # -- cancelling --------------------------------------------------------------------
-
-    def cancel(
-        self,
-        reason: CancelationReason = CancelationReason.MANUAL,
-        message: str | None = None,
-        *,
-        grace: Seconds = 0.0,
-    ) -> bool:
-        """Cancel, in one or two phases; the first cause wins.
-
-        With ``grace`` the operation is asked first: ``is_cancelled`` turns true and
-        ``wait()`` returns, and only after that many seconds the body is stopped. Cancelling
-        again without grace stops it now; the cause stays the first.
-
-        Args:
-            reason: The kind of event.
-            message: A sentence for people.
-            grace: Seconds between asking and stopping.
-
-        Returns:
-            Whether this call decided.
-        """
-        seconds = to_seconds(grace)
-        cause = Cause(reason=reason, message=message, origin=self.label, grace=seconds)
-        return self.cancel_with(cause)
-
-    def cancel_with(self, cause: Cause) -> bool:
-        """Cancel for a cause made elsewhere. Same promises as :meth:`cancel`."""
-        won = self._decide(cause)
-        self._force_if(cause, won=won)
-        return won
-
-    def force(self) -> None:
-        """Stop now what was only asked to stop. Does nothing before it was asked."""
-        self._forced = True
-        self._rearm()
+    # -- inside the block --------------------------------------------------------------
 
     def stream(
         self,
@@ -501,6 +288,11 @@ class Cancelable(CancelationToken):
             await call_all(self._hooks.progress, self.id, message, metadata or {})
         await anyio.lowlevel.checkpoint()
 
+    def _hooks_to_change(self) -> Hooks:
+        if self._hooks is None:
+            self._hooks = Hooks()
+        return self._hooks
+
     # -- the block ---------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
@@ -517,7 +309,7 @@ class Cancelable(CancelationToken):
                 await self._start_sources()
             self._report_start()
         except BaseException as error:
-            self._error = _described(error)
+            self._error = described(error)
             await self._end(OperationStatus.FAILED)
             raise
         self._open()
@@ -635,15 +427,15 @@ class Cancelable(CancelationToken):
         if caught and cause is None:  # extended by a thread, but the scope's timer was faster
             cause = self._time_out()
         if caught and cause is not None and cause.error is not None:
-            self._error = _described(cause.error)
+            self._error = described(cause.error)
             return OperationStatus.FAILED
         if caught or self._is_own(raised):
             timed_out = cause is not None and cause.reason is CancelationReason.TIMEOUT
             return OperationStatus.TIMEOUT if timed_out else OperationStatus.CANCELLED
-        if _is_cancelation(raised):
+        if is_cancelation(raised):
             self._latch(self._outer_cause())
             return OperationStatus.CANCELLED
-        self._error = _described(raised)
+        self._error = described(raised)
         return OperationStatus.FAILED
 
     def _deliver(
@@ -679,7 +471,7 @@ class Cancelable(CancelationToken):
         operation = self._enclosing
         while operation is not None:
             if (cause := operation.cause) is not None:
-                return _from_parent(cause, operation)
+                return inherited(cause, operation)
             operation = operation._enclosing
         return Cause(reason=CancelationReason.EXTERNAL, message="cancelled from outside")
 
@@ -692,146 +484,6 @@ class Cancelable(CancelationToken):
             except Exception as error:  # noqa: BLE001  (raised from the block below)
                 failed = failed or error
         return failed
-
-    # -- the token's side --------------------------------------------------------------
-
-    def _ask_upstream(self) -> None:
-        if self._status is OperationStatus.RUNNING:
-            self._settle()
-        if not self._causes:
-            super()._ask_upstream()
-
-    def _settle(self) -> None:
-        """Decide for a time limit that has passed, before anybody else decides."""
-        now, parent = self._loop.time(), self._parent
-        if self._timer is not None and now >= self._timer.expires:
-            self._time_out()
-        elif parent is not None and parent.cause is not None:
-            self._latch(self._inherit(parent.cause))
-
-    def _time_out(self) -> Cause:
-        message = f"after {self._timer.limit:g} s" if self._timer is not None else None
-        reason = CancelationReason.TIMEOUT
-        self._latch(Cause(reason=reason, message=message, origin=self.label))
-        return self._causes[0]
-
-    def _inherit(self, cause: Cause) -> Cause:
-        parent = self._parent
-        if parent is not None and parent._causes and parent._causes[0] is cause:
-            return _from_parent(cause, parent)
-        return cause
-
-    def _hear(self, cause: Cause) -> None:
-        self.cancel_with(self._inherit(cause))
-
-    def _announce(self) -> None:
-        self._rearm()
-        super()._announce()
-
-    def _is_heard(self) -> bool:
-        if self._status is not OperationStatus.RUNNING:
-            return bool(self._callbacks)
-        stopped = bool(self._causes) and not self._causes[0].grace
-        return not stopped or bool(self._callbacks)
-
-    def _force_if(self, cause: Cause, *, won: bool) -> None:
-        if not won and not cause.grace:
-            self.force()
-
-    def _limit(self, seconds: float) -> None:
-        self._timer = self._timer or Timer()
-        self._timer.shorten(self._loop.time(), seconds)
-
-    # -- in the loop's thread ------------------------------------------------------------
-
-    def _rearm(self) -> None:
-        if self._status is OperationStatus.RUNNING:
-            post(self._loop, self._arm)
-
-    def _arm(self) -> None:
-        """Bring the scope in line with the cause, the pause and the deadlines."""
-        if self._status is not OperationStatus.RUNNING or not self._is_open:
-            return
-        now = self._loop.time()
-        if self._timer is not None and self._pause_token is not None:
-            (self._timer.freeze if self._pause_token.is_paused else self._timer.thaw)(now)
-        if self._causes and self._stops(self._causes[0], now):
-            self._scope.cancel(str(self._causes[0]))
-            return
-        self._scope.deadline = self.deadline
-        for child in list(self._children or ()):
-            child._arm()
-
-    def _stops(self, cause: Cause, now: float) -> bool:
-        if self._forced or not cause.grace:
-            return True
-        self._timer = self._timer or Timer()
-        self._timer.force_by(now + cause.grace)
-        return False
-
-    def _adopt(self, child: Cancelable) -> None:
-        if self._children is None:
-            self._children = {}
-        self._children[child] = None
-
-    def _disown(self, child: Cancelable) -> None:
-        if self._children is not None:
-            self._children.pop(child, None)
-
-    def _track(self, stream: OpenStream) -> None:
-        if self._streams is None:
-            self._streams = []
-        self._streams.append(stream)
-
-    def _untrack(self, stream: OpenStream) -> None:
-        if self._streams is not None and stream in self._streams:
-            self._streams.remove(stream)
-            self._partial = stream.partial
-
-    # -- small things ------------------------------------------------------------------
-
-    def _duration(self) -> float:
-        if self._took is not None or self._started_at is None:
-            return self._took or 0.0
-        return self._loop.time() - self._began
-
-    def _hooks_to_change(self) -> Hooks:
-        if self._hooks is None:
-            self._hooks = Hooks()
-        return self._hooks
-
-    def _require_pending(self, what: str) -> None:
-        if self._status is not OperationStatus.PENDING:
-            msg = f"operation {self.label} is {self._status} and cannot be {what}"
-            raise RuntimeError(msg)
-
-    def __repr__(self) -> str:
-        """Say where it is, and why it was cancelled."""
-        cause = f" {self._causes[0]}" if self._causes else ""
-        return f"<Cancelable {self.label} {self._status}{cause}>"
-
-
-def _from_parent(cause: Cause, parent: Cancelable) -> Cause:
-    return Cause(
-        reason=CancelationReason.PARENT,
-        message=cause.message,
-        origin=parent.label,
-        grace=cause.grace,
-        signum=cause.signum,
-        parent=cause,
-    )
-
-
-def _is_cancelation(error: BaseException) -> bool:
-    """Whether ``error`` is the event loop's own cancelled exception, or only groups of it."""
-    cancelled = anyio.get_cancelled_exc_class()
-    if isinstance(error, BaseExceptionGroup):
-        return error.split(cancelled)[1] is None
-    return isinstance(error, cancelled)
-
-
-def _described(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
 
 
 def _first(values: Iterable[T | None]) -> T | None:

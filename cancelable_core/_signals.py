@@ -1,3 +1,4 @@
+# ruff: noqa: ANN401  (handlers and loops are whatever they are)
 """The signal hub: one handler a signal a process, any number of subscribers.
 
 Python keeps one handler for each signal, and the loops' own helpers take it away from each

@@ -1,3 +1,4 @@
+# ruff: noqa: SLF001  (the modules of this package are friends)
 """Streams: every item is handed over once, or was never taken.
 
 An item counts when it is handed over, and nothing can happen between the two: no await

@@ -1,3 +1,5 @@
+# ruff: noqa: ANN401  (the framework's own arguments are passed on)
+# ruff: noqa: SLF001  (the modules of this package are friends)
 """Cancelation for FastAPI: dependencies, responses and WebSockets that end in time.
 
 Add :class:`CancelationMiddleware` to the application; everything else here hangs on the
@@ -29,7 +31,7 @@ from cancelable_core._errors import CancelationError
 from cancelable_core._operation import Cancelable
 from cancelable_core._sources import TimeoutSource
 from cancelable_core._stream import CancelableStream, cancelable_stream
-from cancelable_core._types import CancelationReason, OperationStatus
+from cancelable_core._types import CancelationReason
 
 from .asgi import (
     CLIENT_GONE,

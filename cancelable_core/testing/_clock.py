@@ -65,7 +65,7 @@ class _JumpingSelector(selectors.DefaultSelector):
         super().__init__()
         self._owner = loop
 
-    def select(self, timeout: float | None = None) -> Any:
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None or timeout <= 0:
             return super().select(timeout)
         ready = super().select(self._owner._patience)  # noqa: SLF001  (two halves of one thing)
@@ -89,7 +89,7 @@ def virtual_backend(backend: Backend, *, debug: bool = True) -> tuple[str, dict[
 
 
 def run_virtual(
-    function: Callable[..., Awaitable[T]], *args: Any, backend: Backend = "asyncio"
+    function: Callable[[*Args], Awaitable[T]], *args: *Args, backend: Backend = "asyncio"
 ) -> T:
     """Run ``await function(*args)`` in an event loop with virtual time.
 

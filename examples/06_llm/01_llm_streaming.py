@@ -1,5 +1,4 @@
-"""A reply that can be paused with a key, pauses itself with a marker, and goes on exactly
-where it was.
+"""A reply that a key pauses, that pauses itself, and that goes on exactly where it was.
 
 Run: python examples/06_llm/01_llm_streaming.py    Space pauses and resumes, q ends.
 With --demo the keys press themselves.

@@ -6,6 +6,7 @@ import json
 import logging
 import signal
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
@@ -87,7 +88,8 @@ async def test_a_lost_client_cancels_the_request_whatever_it_does(
     reads: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    wire, ended = Wire(LAST), []
+    wire = Wire(LAST)
+    ended: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         del send
@@ -134,7 +136,8 @@ async def test_a_client_lost_during_the_upload_is_reported_to_who_reads() -> Non
 
 
 async def test_after_the_last_byte_nothing_is_cancelled() -> None:
-    wire, done = Wire(LAST), []
+    wire = Wire(LAST)
+    done: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         del receive
@@ -200,7 +203,7 @@ async def test_a_request_cancelled_by_hand_is_answered_with_503() -> None:
 
 
 async def test_the_applications_errors_are_its_own() -> None:
-    async def app(scope: Any, receive: Any, send: Any) -> None:
+    async def app(*_: Any) -> None:
         raise LookupError
 
     with pytest.raises(LookupError):
@@ -213,7 +216,7 @@ async def test_a_body_that_was_not_asked_for_is_not_called_for() -> None:
         headers=[(b"Expect", b"100-continue")],
     )
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:
+    async def app(_: Any, receive: Any, send: Any) -> None:
         await anyio.wait_all_tasks_blocked()
         assert wire.asked == 0
         await receive()
@@ -320,8 +323,6 @@ async def test_who_does_not_end_within_the_grace_is_stopped() -> None:
 
 
 async def test_a_lifespan_around_another() -> None:
-    from contextlib import asynccontextmanager
-
     @asynccontextmanager
     async def inner(app: object) -> Any:
         yield {"app": app}

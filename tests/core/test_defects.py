@@ -150,7 +150,8 @@ async def test_d6_several_background_sources_end_without_a_sound() -> None:
 
 
 async def test_d7_an_outer_cancelation_leaves_nothing_registered() -> None:
-    registry, heard = OperationRegistry(), []
+    registry = OperationRegistry()
+    heard: list[Any] = []
 
     async def slowly(context: Any) -> None:
         await anyio.sleep(1)
@@ -178,7 +179,7 @@ async def test_d8_signals_reach_everybody_and_handlers_come_back() -> None:
 
     before = signal.signal(signal.SIGUSR1, mine)
     try:
-        async with Cancelable.with_signal(signal.SIGUSR1, when_cancelled="absorb") as first:
+        async with Cancelable.with_signal(signal.SIGUSR1, when_cancelled="absorb") as first:  # noqa: SIM117  (nested)
             async with Cancelable.with_signal(signal.SIGUSR1, when_cancelled="absorb") as second:
                 os.kill(os.getpid(), signal.SIGUSR1)  # right after entry
                 await anyio.sleep_forever()
@@ -202,7 +203,7 @@ async def test_d9_conditions_are_awaited_when_they_can_be_and_their_errors_surfa
     async def no() -> bool:
         return False
 
-    async with Cancelable.with_condition(lambda: no(), 0.1) as cancel:
+    async with Cancelable.with_condition(lambda: no(), 0.1) as cancel:  # noqa: PLW0108  (it is tested)
         await anyio.sleep(1)
     assert cancel.cause is None
     with pytest.raises(ZeroDivisionError):
@@ -320,7 +321,7 @@ async def test_d14_status_and_reason_are_true_at_once() -> None:
     assert (cancel.status, cancel.context.reason) == (OperationStatus.CANCELLED, "external")
 
     parent = Cancelable.with_timeout(1, when_cancelled="absorb")
-    ends: list[tuple[str | None, float]] = []
+    ends: list[Any] = []
 
     async def child() -> None:
         async with Cancelable(parent=parent, when_cancelled="absorb") as cancel:
@@ -366,7 +367,10 @@ async def test_d15_threads_leak_no_context_and_are_told() -> None:
 
 async def test_d16_the_web_pieces_take_no_body_and_add_no_parameter() -> None:
     pytest.importorskip("fastapi")
-    from cancelable_core.integrations.fastapi import CancelationMiddleware, cancelable_dependency
+    from cancelable_core.integrations.fastapi import (  # noqa: PLC0415  (may not be installed)
+        CancelationMiddleware,
+        cancelable_dependency,
+    )
 
     parts = [{"type": "http.request", "body": bytes([n]), "more_body": n < 3} for n in range(4)]
     put, get = anyio.create_memory_object_stream[Any](9)
@@ -426,7 +430,8 @@ async def test_d17_its_own_cancelation_stays_its_own(anyio_backend_name: str) ->
 
 
 def test_d18_one_decides_nobody_waits_and_nothing_is_lost() -> None:
-    token, heard = CancelationToken(), []
+    token = CancelationToken()
+    heard: list[Any] = []
     inside, go_on = threading.Event(), threading.Event()
 
     def slow(_: object) -> None:
@@ -441,9 +446,7 @@ def test_d18_one_decides_nobody_waits_and_nothing_is_lost() -> None:
     canceller.start()
     assert inside.wait(10)
     # While a callback runs, others can still look, register and cancel.
-    others = threading.Thread(
-        target=lambda: (token.check if token.cancel() else token.register)(heard.append)
-    )
+    others = threading.Thread(target=lambda: token.cancel() or token.register(heard.append))
     others.start()
     others.join(5)
     assert not others.is_alive()
@@ -451,7 +454,8 @@ def test_d18_one_decides_nobody_waits_and_nothing_is_lost() -> None:
     go_on.set()
     canceller.join()
 
-    token, heard = CancelationToken(), []
+    token = CancelationToken()
+    heard = []
     token.register(interrupt)
     token.register(heard.append)
     with pytest.raises(KeyboardInterrupt):
@@ -470,8 +474,6 @@ async def test_d19_what_was_entered_cannot_be_combined() -> None:
 async def test_d20_a_reply_survives_every_cut_of_its_text_and_any_number_of_resumes() -> None:
     example: dict[str, Any] = {"__name__": "example"}
     path = Path(__file__).parents[2] / "examples" / "06_llm" / "01_llm_streaming.py"
-    if not path.exists():  # a broken build has no examples beside it
-        path = Path(os.environ["EXAMPLES"]) / "06_llm" / "01_llm_streaming.py"
     exec(compile(path.read_text(), str(path), "exec"), example)  # noqa: S102  (our own file)
     text = "one!!PAUSEtwo!!PAUthree!!PAUSE"
     for size in range(1, len(text) + 1):

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -61,8 +62,6 @@ def test_the_readme_lists_every_example() -> None:
 def test_the_service_starts_as_its_readme_says() -> None:
     sys.path.insert(0, str(ROOT))
     try:
-        from importlib import import_module
-
         pytest.importorskip("fastapi")
         app = import_module("examples.03_integrations.04_fastapi_example").app
     finally:

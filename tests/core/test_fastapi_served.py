@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def server() -> Iterator[Server]:
 def test_nothing_of_ours_becomes_a_parameter() -> None:
     sys.path.insert(0, str(APP.parent))
     try:
-        from _served_app import app
+        app = import_module("_served_app").app
     finally:
         sys.path.remove(str(APP.parent))
     paths = app.openapi()["paths"]

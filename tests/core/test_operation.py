@@ -48,7 +48,7 @@ async def test_a_body_that_returns_is_completed() -> None:
 
 async def test_its_own_limit_raises_a_typed_error_that_says_where_the_body_was() -> None:
     with pytest.raises(
-        TimeoutCancelation, match="job was cancelled .timeout: after 2 s."
+        TimeoutCancelation, match=r"job was cancelled \(timeout: after 2 s\)"
     ) as caught:
         async with Cancelable.with_timeout(timedelta(seconds=2), name="job") as cancel:
             await anyio.sleep_forever()
@@ -58,7 +58,7 @@ async def test_its_own_limit_raises_a_typed_error_that_says_where_the_body_was()
 
 
 @pytest.mark.parametrize("timeout", [0, -1, timedelta(0)])
-async def test_no_time_at_all_means_now(timeout: float) -> None:
+async def test_no_time_at_all_means_now(timeout: float) -> None:  # noqa: ASYNC109  (a value)
     with pytest.raises(TimeoutCancelation):
         async with Cancelable.with_timeout(timeout):
             await checkpoint()
@@ -75,7 +75,7 @@ async def test_absorbing_goes_on_behind_the_block() -> None:
 
 
 async def test_propagating_passes_the_loops_own_exception_on() -> None:
-    with pytest.raises(anyio.get_cancelled_exc_class()):  # noqa: PT012
+    with pytest.raises(anyio.get_cancelled_exc_class()):
         async with Cancelable(when_cancelled="propagate") as cancel:
             cancel.cancel()
             await checkpoint()
@@ -130,7 +130,7 @@ async def test_a_check_that_raises_ends_the_block_like_the_cancelation() -> None
 
 async def test_the_error_of_an_inner_block_is_an_error_to_the_outer() -> None:
     with pytest.raises(TimeoutCancelation):
-        async with Cancelable(name="outer") as outer:
+        async with Cancelable(name="outer") as outer:  # noqa: SIM117  (one inside the other is what is tested)
             async with Cancelable.with_timeout(1, name="inner"):
                 await anyio.sleep_forever()
     assert outer.status is Status.FAILED
@@ -148,7 +148,7 @@ async def test_an_outer_scope_passes_through_and_is_external() -> None:
 
 async def test_an_outer_operation_is_the_parent_of_the_cause() -> None:
     with pytest.raises(TimeoutCancelation):
-        async with Cancelable.with_timeout(1, name="outer") as outer:
+        async with Cancelable.with_timeout(1, name="outer") as outer:  # noqa: SIM117  (one inside the other is what is tested)
             async with Cancelable(name="middle"):
                 async with Cancelable(name="inner") as inner:
                     await anyio.sleep_forever()
@@ -168,11 +168,8 @@ async def test_outer_and_own_cancelation_together_the_outer_wins() -> None:
     assert cancel.context.reason is CancelationReason.MANUAL, "it was first"
 
 
-async def test_a_native_cancelation_passes_and_leaves_the_count_alone(
-    anyio_backend_name: str,
-) -> None:
-    if anyio_backend_name != "asyncio":
-        pytest.skip("trio has no such thing")
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio has no such thing
+async def test_a_native_cancelation_passes_and_leaves_the_count_alone() -> None:
     counts: list[int] = []
 
     async def work(own: bool) -> None:
@@ -211,7 +208,7 @@ async def test_a_group_of_cancelations_and_errors_gives_up_the_errors() -> None:
             cancel.cancel()
             await anyio.sleep_forever()
     assert caught.group_contains(LookupError, match="mine")
-    assert caught.value.split(anyio.get_cancelled_exc_class())[0] is None
+    assert not caught.group_contains(anyio.get_cancelled_exc_class())
     assert cancel.status is Status.FAILED
 
 
@@ -253,14 +250,14 @@ async def test_a_source_that_cannot_start_leaves_nothing_behind() -> None:
     closed: list[str] = []
 
     class Good:
-        def attach(self, host: object) -> Good:
+        def attach(self, _: object) -> Good:
             return self
 
         def close(self) -> None:
             closed.append("good")
 
     class Bad:
-        def attach(self, host: object) -> None:
+        def attach(self, _: object) -> None:
             raise LookupError("no such source")
 
     operation = Cancelable(sources=(Good(), Bad()))
@@ -414,11 +411,10 @@ async def _child_elsewhere(
         except CancelationError as error:
             errors.append(error)
 
-    async with anyio.create_task_group() as group:
-        async with parent:
-            group.start_soon(run_child)
-            await ready.wait()
-            await body()
+    async with anyio.create_task_group() as group, parent:
+        group.start_soon(run_child)
+        await ready.wait()
+        await body()
     return errors
 
 
@@ -684,7 +680,8 @@ async def test_a_thread_wakes_an_idle_loop() -> None:
 
 
 async def test_a_loop_that_has_ended_is_no_obstacle() -> None:
-    token, left = CancelationToken(), []
+    token = CancelationToken()
+    left: list[Any] = []
 
     async def leave_open() -> None:
         left.append(await Cancelable.with_token(token).__aenter__())

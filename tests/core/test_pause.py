@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import anyio
 import pytest
@@ -37,7 +38,8 @@ def test_pausing_and_resuming_are_idempotent_and_timed() -> None:
 
 
 def test_listeners_hear_changes_until_they_leave() -> None:
-    gate, heard = PauseToken(), []
+    gate = PauseToken()
+    heard: list[Any] = []
     leave = gate.on_change(lambda: heard.append(gate.is_paused))
     gate.pause()
     gate.pause()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import anyio
 import pytest
@@ -43,7 +44,8 @@ def user_handler() -> Iterator[list[int]]:
 
 
 def test_every_subscriber_hears_and_the_users_handler_after_them(user_handler: list[int]) -> None:
-    hub, heard = SignalHub(), []
+    hub = SignalHub()
+    heard: list[Any] = []
     installed = signal.getsignal(USR1)
     with hub.subscribe([USR1], heard.append), hub.subscribe([USR1, USR2], heard.append):
         assert hub.subscriber_count(USR1) == 2
@@ -56,7 +58,8 @@ def test_every_subscriber_hears_and_the_users_handler_after_them(user_handler: l
 
 
 def test_one_leaving_does_not_deafen_the_others() -> None:
-    hub, heard = SignalHub(), []
+    hub = SignalHub()
+    heard: list[Any] = []
     first, second = hub.subscribe([USR1], heard.append), hub.subscribe([USR1], heard.append)
     first.close()
     first.close()
@@ -67,7 +70,8 @@ def test_one_leaving_does_not_deafen_the_others() -> None:
 
 
 def test_an_ignored_signal_stays_ignored_when_asked() -> None:
-    hub, heard = SignalHub(), []
+    hub = SignalHub()
+    heard: list[Any] = []
     before = signal.signal(USR1, signal.SIG_IGN)
     try:
         with hub.subscribe([USR1, USR2], heard.append, keep_ignored=True) as subscription:
@@ -82,12 +86,13 @@ def test_an_ignored_signal_stays_ignored_when_asked() -> None:
 
 
 def test_a_subscriber_that_raises_does_not_silence_the_rest(user_handler: list[int]) -> None:
-    hub, heard = SignalHub(), []
+    hub = SignalHub()
+    heard: list[Any] = []
 
     def fail(_: int) -> None:
         raise LookupError("broken")
 
-    with hub.subscribe([USR1], fail), hub.subscribe([USR1], heard.append):
+    with hub.subscribe([USR1], fail), hub.subscribe([USR1], heard.append):  # noqa: SIM117  (one inside the other is what is tested)
         with pytest.raises(ExceptionGroup) as caught:
             signal.raise_signal(USR1)
     assert caught.group_contains(LookupError, match="broken")
@@ -95,7 +100,8 @@ def test_a_subscriber_that_raises_does_not_silence_the_rest(user_handler: list[i
 
 
 def test_a_handler_installed_over_ours_is_left_alone() -> None:
-    hub, heard = SignalHub(), []
+    hub = SignalHub()
+    heard: list[Any] = []
     subscription = hub.subscribe([USR1], heard.append)
     ours = signal.getsignal(USR1)
 
@@ -141,7 +147,8 @@ def test_only_the_main_thread_can_install() -> None:
 
 
 def test_another_thread_may_join_and_leave(user_handler: list[int]) -> None:
-    hub, heard = SignalHub(), []
+    hub = SignalHub()
+    heard: list[Any] = []
     installed = signal.getsignal(USR1)
     first = hub.subscribe([USR1], heard.append)
     _in_thread(lambda: hub.subscribe([USR1], heard.append).close())

@@ -44,7 +44,8 @@ def at(seconds: float) -> Callable[[], bool]:
     start: list[float] = []
 
     def holds() -> bool:
-        start or start.append(anyio.current_time())
+        if not start:
+            start.append(anyio.current_time())
         return anyio.current_time() - start[0] >= seconds
 
     return holds
@@ -65,7 +66,7 @@ async def test_whatever_can_be_awaited_is_awaited() -> None:
         async def __call__(self) -> bool:
             return False
 
-    predicates: list[Callable[[], Awaitable[bool]]] = [no, lambda: no(), Object()]
+    predicates: list[Callable[[], Awaitable[bool]]] = [no, lambda: no(), Object()]  # noqa: PLW0108  (what is tested)
     for predicate in predicates:
         assert await stopped_by(ConditionSource(predicate, 7)) == (60, None)
 
@@ -73,7 +74,7 @@ async def test_whatever_can_be_awaited_is_awaited() -> None:
 async def test_what_the_predicate_raises_is_raised() -> None:
     for ending in ("raise", "absorb"):
         with pytest.raises(ZeroDivisionError):
-            async with Cancelable.with_condition(lambda: 1 / 0, when_cancelled=ending) as cancel:  # type: ignore[arg-type]
+            async with Cancelable.with_condition(lambda: 1 / 0, when_cancelled=ending) as cancel:
                 await anyio.sleep_forever()
         assert cancel.status is OperationStatus.FAILED
         assert cancel.context.error == "ZeroDivisionError: division by zero"

@@ -34,7 +34,7 @@ async def test_a_whole_stream() -> None:
     async with Cancelable() as cancel:
         stream = cancel.stream(source, buffer_partial=True)
         async for item in stream:
-            seen.append(item)
+            seen.append(item)  # noqa: PERF401  (the loop is what is tested)
         assert source.closed, "closed when it ended, not when the block did"
         await stream.aclose()
     assert seen == [0, 1, 2, 3, 4]
@@ -48,7 +48,7 @@ async def test_stopped_while_it_waits_for_an_item() -> None:
     source, seen = steady(), []
     async with Cancelable.with_timeout(2.5, when_cancelled="absorb") as cancel:
         async for item in cancelable_stream(source, cancel, buffer_partial=True):
-            seen.append(item)
+            seen.append(item)  # noqa: PERF401  (the loop is what is tested)
     partial = cancel.context.partial_result
     assert partial is not None
     assert seen == [0, 1] == list(partial.items)
@@ -255,7 +255,7 @@ async def test_what_was_taken_for_a_chunk_is_not_lost() -> None:
     async with Cancelable.with_timeout(3.5, when_cancelled="absorb") as cancel:
         chunks = chunked_cancelable_stream(source, 2, cancel)
         async for chunk in chunks:
-            seen.append(chunk)
+            seen.append(chunk)  # noqa: PERF401  (the loop is what is tested)
     assert (seen, chunks.pending, chunks.position) == ([[0, 1]], [2], 1)
     assert source.closed
 

@@ -171,7 +171,7 @@ def test_every_node_of_a_random_tree_ends_when_and_why_it_should(backend: Any, r
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_trees_cancelled_by_tasks_threads_and_signals_lose_nothing(backend: str) -> None:
-    dice = random.Random(11)
+    dice = random.Random(11)  # noqa: S311  (a test's dice)
     ended: list[tuple[OperationStatus, str | None]] = []
 
     async def leaf(parent: Cancelable, token: CancelationToken) -> None:
@@ -182,23 +182,22 @@ def test_trees_cancelled_by_tasks_threads_and_signals_lose_nothing(backend: str)
     async def tree(number: int) -> None:
         token, message = CancelationToken(), f"tree {number}"
         parent = Cancelable.with_signal(signal.SIGUSR1, when_cancelled="absorb")
-        async with anyio.create_task_group() as group:
-            async with parent:
-                for _ in range(5):
-                    group.start_soon(leaf, parent, token)
-                await anyio.wait_all_tasks_blocked()
-                how = dice.randrange(4)
-                if how == 0:
-                    parent.cancel(message=message)
-                elif how == 1:
-                    threading.Thread(target=parent.cancel, kwargs={"message": message}).start()
-                elif how == 2:
-                    threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGUSR1)).start()
-                else:
-                    threading.Thread(target=token.cancel, kwargs={"message": message}).start()
-                    await token.wait()
-                    parent.cancel(message=message)
-                await anyio.sleep_forever()
+        async with anyio.create_task_group() as group, parent:
+            for _ in range(5):
+                group.start_soon(leaf, parent, token)
+            await anyio.wait_all_tasks_blocked()
+            how = dice.randrange(4)
+            if how == 0:
+                parent.cancel(message=message)
+            elif how == 1:
+                threading.Thread(target=parent.cancel, kwargs={"message": message}).start()
+            elif how == 2:
+                threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGUSR1)).start()
+            else:
+                threading.Thread(target=token.cancel, kwargs={"message": message}).start()
+                await token.wait()
+                parent.cancel(message=message)
+            await anyio.sleep_forever()
         assert parent.status is OperationStatus.CANCELLED
         batch, ended[:] = list(ended), []
         expected = "SIGUSR1" if how == 2 else message

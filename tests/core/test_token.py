@@ -6,6 +6,8 @@ import gc
 import pickle
 import threading
 import weakref
+from functools import partial
+from typing import Any
 
 import anyio
 import pytest
@@ -84,23 +86,30 @@ def test_the_chain_of_causes_leads_to_the_first() -> None:
 
 
 def test_callbacks_run_once_in_order_with_the_cause() -> None:
-    token, heard = CancelationToken(), []
+    token = CancelationToken()
+    heard: list[Any] = []
     for number in range(3):
-        token.register(lambda cause, number=number: heard.append((number, cause)))
+        token.register(partial(_note, heard, number))
     token.cancel()
     token.cancel()
     assert heard == [(number, token.cause) for number in range(3)]
 
 
+def _note(heard: list[Any], number: int, cause: Cause) -> None:
+    heard.append((number, cause))
+
+
 def test_a_callback_registered_late_runs_at_once() -> None:
-    token, heard = CancelationToken(), []
+    token = CancelationToken()
+    heard: list[Any] = []
     token.cancel()
     token.register(heard.append)
     assert heard == [token.cause]
 
 
 def test_a_closed_registration_is_forgotten() -> None:
-    token, heard = CancelationToken(), []
+    token = CancelationToken()
+    heard: list[Any] = []
     registration = token.register(heard.append)
     registration.close()
     registration.close()
@@ -111,7 +120,8 @@ def test_a_closed_registration_is_forgotten() -> None:
 
 
 def test_all_callbacks_run_although_one_raises() -> None:
-    token, heard = CancelationToken(), []
+    token = CancelationToken()
+    heard: list[Any] = []
 
     def fail(_: Cause) -> None:
         raise LookupError("broken")
@@ -126,7 +136,8 @@ def test_all_callbacks_run_although_one_raises() -> None:
 
 
 def test_an_interrupted_cancel_is_finished_by_the_next_one() -> None:
-    token, heard = CancelationToken(), []
+    token = CancelationToken()
+    heard: list[Any] = []
 
     def interrupt(_: Cause) -> None:
         raise KeyboardInterrupt
@@ -141,7 +152,8 @@ def test_an_interrupted_cancel_is_finished_by_the_next_one() -> None:
 
 
 def test_a_callback_may_register_and_cancel() -> None:
-    token, heard = CancelationToken(), []
+    token = CancelationToken()
+    heard: list[Any] = []
 
     def nest(_: Cause) -> None:
         token.register(heard.append)
@@ -164,7 +176,8 @@ def test_a_child_is_cancelled_with_its_parent_and_never_the_other_way_round() ->
 
 
 def test_a_listener_of_a_grandchild_hears_the_root_in_time() -> None:
-    root, heard = CancelationToken(), []
+    root = CancelationToken()
+    heard: list[Any] = []
     root.child().child().register(heard.append)
     gc.collect()  # nobody holds the links but the listeners
     root.cancel()
@@ -172,7 +185,8 @@ def test_a_listener_of_a_grandchild_hears_the_root_in_time() -> None:
 
 
 def test_linking_later_counts_too() -> None:
-    first, second, heard = CancelationToken(), CancelationToken(), []
+    first, second = CancelationToken(), CancelationToken()
+    heard: list[Any] = []
     second.cancel()
     token = CancelationToken()
     token.register(heard.append)
@@ -198,10 +212,16 @@ def test_a_parent_holds_no_child_that_nobody_listens_to() -> None:
 
 def test_the_decision_is_single_under_a_race_of_threads() -> None:
     for _ in range(200):
-        token, barrier, wins, heard = CancelationToken(), threading.Barrier(4), [], []
+        token, barrier = CancelationToken(), threading.Barrier(4)
+        wins: list[str] = []
+        heard: list[Any] = []
         token.register(heard.append)
 
-        def race(token=token, barrier=barrier, wins=wins) -> None:  # type: ignore[no-untyped-def]
+        def race(
+            token: CancelationToken = token,
+            barrier: threading.Barrier = barrier,
+            wins: list[str] = wins,
+        ) -> None:
             barrier.wait()
             if token.cancel(message=threading.current_thread().name):
                 wins.append(threading.current_thread().name)
