@@ -21,7 +21,8 @@ full, erasing begins on the next, and in the end the row's last cluster is writt
 and would take the last cell with it.
 
 Frames are at most 30 a second, the first at once, and none before the last one is out: a
-slow line gets fewer frames, not a queue of them.
+slow line gets fewer frames, not a queue of them. Footers are counted by themselves, so that
+the answer to a key is not held up by text.
 """
 
 from __future__ import annotations
@@ -210,6 +211,7 @@ class Screen:
         self._fresh = True
         self._tail = ""
         self._last_frame = float("-inf")
+        self._last_footer = float("-inf")
         self._timer: Handle | None = None
 
     def append(self, text: str, on_shown: OnShown | None = None) -> None:
@@ -228,6 +230,9 @@ class Screen:
     def footer(self, rows: Sequence[Row | str]) -> None:
         """Show these rows below the text."""
         self._footer = tuple(row if isinstance(row, Row) else Row(row) for row in rows)
+        if self._footer != self._painted and self._now() - self._last_footer >= FRAME_S:
+            self._last_frame = float("-inf")  # a key was pressed: it need not wait for text
+            self._stop_timer()
         if self._is_due:
             self._soon()
 
@@ -386,6 +391,8 @@ class Screen:
 
     def _framed(self, text: str) -> str:
         """Return the text, then the footer, then what brings the cursor back behind the text."""
+        if self._footer != self._painted:
+            self._last_footer = self._now()
         self._painted, self._stale = self._footer, False
         text = text.replace("\n", "\r\n")
         rows = self._fitting()

@@ -68,6 +68,7 @@ class Facts:
         draft: what the person types.
         queued: what will be sent when the reply has ended.
         held: what is held by a held pause.
+        hint: what a person should be told for a moment.
     """
 
     state: State
@@ -80,12 +81,13 @@ class Facts:
     draft: str = ""
     queued: tuple[str, ...] = ()
     held: str = "connection held"
+    hint: str = ""
 
 
 def footer(facts: Facts, columns: int) -> list[Row]:
-    """Return the rows for a terminal of so many columns: what is queued, the draft, the status."""
+    """Return the rows for a terminal of so many columns: hint, queue, draft and status."""
     width = columns - 1
-    rows = []
+    rows = [Row(fit(facts.hint, width), Look.QUIET)] if facts.hint else []
     if facts.queued:
         rows.append(Row(_queued(facts.queued, width), Look.QUIET))
     if facts.draft:

@@ -272,6 +272,26 @@ def test_the_first_frame_comes_at_once_and_the_others_at_most_30_a_second(bench:
     assert bench.writer.frames[0].count("word") == 1
 
 
+def test_the_answer_to_a_key_is_not_held_up_by_text(bench: Bench) -> None:
+    bench.screen.footer([STATUS])
+    for number in range(1000):
+        bench.screen.append("word ")
+        if number % 100 == 50:
+            bench.screen.footer([f"key {number}"])
+            assert f"key {number}" in bench.writer.frames[-1]
+        bench.clock.pass_by(0.001)
+    assert len(bench.writer.frames) <= 31 + 10
+
+
+def test_footers_come_at_most_30_a_second(bench: Bench) -> None:
+    for number in range(1000):
+        bench.screen.footer([f"row {number}"])
+        bench.clock.pass_by(0.001)
+    bench.frame()
+    assert 29 <= len(bench.writer.frames) <= 32
+    assert bench.seen() == ["", "row 999"]
+
+
 def test_flush_paints_at_once(bench: Bench) -> None:
     bench.screen.append("one ")
     bench.screen.append("two")

@@ -102,9 +102,10 @@ def test_with_a_draft_the_keys_are_others() -> None:
 
 
 def test_the_draft_is_above_the_status_and_the_queue_above_both() -> None:
-    rows = footer(replace(FACTS, draft="why", queued=("first\nmore", "second")), 80)
-    assert [row.text for row in rows[:2]] == ["queued: (+2 lines) first", "> why▏"]
-    assert rows[2].text.startswith("streaming")
+    facts = replace(FACTS, hint="a hint", draft="why", queued=("first\nmore", "second"))
+    rows = footer(facts, 80)
+    assert [row.text for row in rows[:3]] == ["a hint", "queued: (+2 lines) first", "> why▏"]
+    assert rows[3].text.startswith("streaming")
 
 
 def test_of_a_draft_the_end_is_shown() -> None:

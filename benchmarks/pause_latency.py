@@ -1,0 +1,97 @@
+"""How long after the Space key a reply stands still, on a fast stream in a real terminal.
+
+A chat plays a scripted reply of about a thousand tokens a second. Space is pressed at random
+moments; every byte that the terminal gets is timed. Two figures a pause:
+
+- key → state: until the row below the reply says PAUSED, painted;
+- key → last new character: until the last of the reply's characters came.
+
+Both run from just before the key is written to the terminal until the bytes are read from
+it, so that the kernel and this program are part of them.
+
+``python benchmarks/pause_latency.py [--pauses 200] [--delay-ms 1]``
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tests.support.processes import Cli
+from tests.support.pty_driver import PtyProgram
+
+QUIET_S = 0.06
+"""Seconds after the row says PAUSED in which a late character would be seen: two frames."""
+
+WORDS = 200_000
+STEPS = (50, 95, 99)
+
+
+def script(folder: Path, delay_s: float) -> str:
+    """Write a reply that outlasts the measurement; return the model that plays it."""
+    chunks = [{"text": f"w{number} ", "tokens": 1} for number in range(WORDS)]
+    path = folder / "reply.json"
+    path.write_text(json.dumps({"chunks": chunks, "delay_s": delay_s}))
+    return f"scripted:{path}"
+
+
+def pause(chat: PtyProgram) -> tuple[float, float]:
+    """Pause and go on; return the milliseconds to the state and to the last new character."""
+    before = len(chat.output)
+    pressed = chat.send_keys("space")
+    paused = chat.wait_for("PAUSED at", since=before)
+    time.sleep(QUIET_S)
+    new = [read.at_ns for read in chat.reads if read.at_ns >= pressed and b"w" in read.data]
+    chat.send_keys("space")
+    chat.wait_for("streaming", since=paused.end)
+    return (paused.at_ns - pressed) / 1e6, (max(new, default=pressed) - pressed) / 1e6
+
+
+def line(name: str, values: list[float]) -> str:
+    """Return one row of figures."""
+    cuts = statistics.quantiles(values, n=100, method="inclusive")
+    figures = "  ".join(f"p{step} {cuts[step - 1]:6.1f}" for step in STEPS)
+    return f"{name:28} {figures}  max {max(values):6.1f}  ms"
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--pauses", type=int, default=100)
+    parser.add_argument("--delay-ms", type=float, default=1.0)
+    wanted = parser.parse_args()
+    drawn = random.Random(1)  # noqa: S311  (moments, no secrets)
+    with tempfile.TemporaryDirectory() as folder:
+        cli = Cli(Path(folder))
+        model = script(Path(folder), wanted.delay_ms / 1000)
+        command = cli.command("chat", "-m", model, "--on-pause", "hold")
+        with PtyProgram(command, env=cli.env, cwd=cli.cwd, columns=100, rows=40) as chat:
+            chat.wait_for_screen(">", timeout_s=30)
+            chat.send("go\r")
+            chat.wait_for("streaming", timeout_s=30)
+            figures = []
+            for _ in range(wanted.pauses):
+                time.sleep(drawn.uniform(0.05, 0.25))
+                figures.append(pause(chat))
+            chat.send_keys("ctrl-c")
+            chat.wait_for("stopped")
+            chat.send_keys("ctrl-d")
+            chat.wait()
+    states, characters = zip(*figures, strict=True)
+    print(f"{wanted.pauses} pauses, a token every {wanted.delay_ms:g} ms, 100x40")
+    print(line("key to state", list(states)))
+    print(line("key to last new character", list(characters)))
+
+
+if __name__ == "__main__":
+    main()
