@@ -31,13 +31,14 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Protocol
 
 from llmctl.output import Output
 from llmctl.terminal.sanitizer import sanitize
+from llmctl.terminal.surface import Look, OnShown, Row, Surface, Tty
 from llmctl.terminal.width import TAB_CELLS, Caret, fit, last_rows
+
+__all__ = ["Look", "PlainScreen", "Row", "Screen", "Surface"]
 
 FRAME_S = 1 / 30
 """Seconds between two frames at the least."""
@@ -68,27 +69,8 @@ _NO_WRAP, _WRAP = "\x1b[?7l", "\x1b[?7h"
 _BLANKS = str.maketrans("\n\t", "  ")
 
 
-class Look(StrEnum):
-    """How a row of the footer looks; never the only sign of anything."""
-
-    PLAIN = "plain"
-    QUIET = "quiet"
-    LOUD = "loud"
-
-
 # SGR (ECMA-48): 0 nothing, 2 faint, 7 reverse. No colours: NO_COLOR has nothing to forbid.
 _SGR = {Look.PLAIN: "", Look.QUIET: "\x1b[2m", Look.LOUD: "\x1b[7m"}
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row of the footer."""
-
-    text: str
-    look: Look = Look.PLAIN
-
-
-OnShown = Callable[[], None]
 
 
 class Handle(Protocol):
@@ -99,82 +81,6 @@ class Handle(Protocol):
 
 
 CallLater = Callable[[float, Callable[[], None]], Handle | None]
-
-
-class Tty(Protocol):
-    """What a screen asks of the terminal it is on."""
-
-    @property
-    def in_foreground(self) -> bool:
-        """Whether the terminal is ours to write to."""
-
-    def size(self) -> tuple[int, int]:
-        """Return the columns and rows there are now."""
-
-
-class Surface(Protocol):
-    """What a reply is shown on: `Screen`, or `PlainScreen` without any moves."""
-
-    def append(self, text: str, on_shown: OnShown | None = None) -> None:
-        """Add text behind what is there.
-
-        Args:
-            text: what to show; controls but newlines and tabs are dropped.
-            on_shown: called from the writer thread once this text is out. Of several texts
-                that went out together only the last one's is called: it speaks for those
-                before.
-        """
-
-    def line(self, text: str) -> None:
-        """Add a line of its own; text that follows it begins on the next."""
-
-    def footer(self, rows: Sequence[Row | str]) -> None:
-        """Show these rows below the text, cut to the width; the last ones if not all fit."""
-
-    def flush(self) -> None:
-        """Send everything on its way now, and the footer with it."""
-
-    def finish(self) -> str:
-        """Take the footer away and leave the cursor on a fresh line below the text.
-
-        Returns:
-            The line that the text had begun, for `reopen`.
-        """
-
-    async def released(self) -> None:
-        """Finish, and wait until all is out: now somebody else may write."""
-
-    def reopen(self, begun: str | None = None) -> None:
-        """Go on when somebody else has written: on a fresh line, with the begun one again.
-
-        Args:
-            begun: what `finish` returned; None if nobody called it, because we were stopped
-                without a warning.
-        """
-
-    def aside(self, do: Callable[[], object]) -> None:
-        """Step aside while ``do`` has the terminal to itself, then come back as it was."""
-
-    def resized(self) -> None:
-        """Follow the terminal's new size."""
-
-    def redraw(self) -> None:
-        """Clear the screen, then paint the end of this text and the footer."""
-
-    @property
-    def columns(self) -> int:
-        """How wide the terminal is now."""
-
-    @property
-    def full(self) -> bool:
-        """Whether so much waits that the caller should."""
-
-    @property
-    def blocked_for(self) -> float:
-        """For how many seconds the terminal has taken nothing."""
-
-    def drain(self, timeout: float | None) -> bool:
-        """Block until all is out, ``timeout`` seconds at the most; say whether it is."""
 
 
 class Screen:

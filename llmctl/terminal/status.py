@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from llmctl.events import Position
 from llmctl.talk import at
-from llmctl.terminal.screen import Look, Row
+from llmctl.terminal.surface import Look, Row
 from llmctl.terminal.width import cells, fit, fit_end
 
 CARET = "▏"
