@@ -17,7 +17,7 @@ from llmctl.events import Chunk
 if TYPE_CHECKING:
     import httpx2
 
-STOP_WAIT_S = 1.0
+STOP_WAIT_S = 2.0
 """Seconds a cut waits for the engine to stop computing before it is killed."""
 
 _POLL_S = 0.005
