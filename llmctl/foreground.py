@@ -93,7 +93,8 @@ class Foreground:
     def back_end(self, selection: Selection, *, stored: bool) -> BackEnd:
         """Return the selected back end, or one that says why there is none."""
         try:
-            anyio.run(self._fetch, selection)
+            if selection.is_local:
+                anyio.run(self._fetch, selection)
             return back_end_for(
                 selection,
                 env=self.env,
