@@ -65,7 +65,8 @@ _SCHEMA = (
     ) STRICT
     """,
     """
-    CREATE VIRTUAL TABLE message_text USING fts5 (content, content = 'message', content_rowid = 'id')
+    CREATE VIRTUAL TABLE message_text
+    USING fts5 (content, content = 'message', content_rowid = 'id')
     """,
     """
     CREATE TRIGGER message_added AFTER INSERT ON message BEGIN
