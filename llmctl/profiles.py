@@ -93,6 +93,7 @@ class Profile:
         usage_in_stream: ``stream_options.include_usage`` is known not to be refused.
         max_tokens_field: the body's field for the bound on the reply.
         token_counts: how it tells its tokens; None where it is not known to.
+        token_prompts: completions take token ids as a prompt, and say which they had.
     """
 
     name: str
@@ -111,6 +112,7 @@ class Profile:
     usage_in_stream: bool = True
     max_tokens_field: str = "max_tokens"
     token_counts: TokenCounts | None = None
+    token_prompts: bool = False
 
 
 def _service(name: str, base_url: str, key: str, **known: object) -> Profile:
@@ -187,7 +189,8 @@ _PRESETS = (
         base_url="http://localhost:8000/v1",
         api_key_env="VLLM_API_KEY",
         prefix=PrefixDialect.CONTINUE_FINAL_MESSAGE,
-        token_counts=TokenCounts.USAGE,
+        token_counts=TokenCounts.IDS,
+        token_prompts=True,
         accepts_seed=True,
     ),
     # Without the flag it silently turns a trailing assistant message into a user's.

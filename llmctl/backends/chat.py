@@ -23,6 +23,7 @@ from llmctl.backends.chat_reply import ReplyReader
 from llmctl.backends.chat_stream import CLOSE_S, ChatStream
 from llmctl.backends.seam import Seam
 from llmctl.backends.token_counts import TokenCounter
+from llmctl.backends.token_prompt import check_options, completion_body, spelling
 from llmctl.conversation import Prefix, Request
 from llmctl.errors import Refused, StrategyUnavailable
 from llmctl.events import Guarantee, Strategy
@@ -87,7 +88,7 @@ class ChatBackEnd:
         self,
         request: Request,
         *,
-        again: Mapping[str, Any] | None = None,  # noqa: ARG002  (a server restores nothing)
+        again: Mapping[str, Any] | None = None,
         after: Prefix | None = None,
         by: Strategy | None = None,
         saved: Mapping[str, Any] | None = None,  # noqa: ARG002  (nor does it keep anything)
@@ -96,20 +97,21 @@ class ChatBackEnd:
 
         Args:
             request: what to ask.
-            again: not used; the port has it.
+            again: what the reply's stream told, for `Strategy.TOKENS`.
             after: what the reply has already.
             by: None for a fresh reply, `Strategy.REPLAY` for the same request once more,
-                `Strategy.PREFIX` for what follows ``after``.
+                `Strategy.PREFIX` or `Strategy.TOKENS` for what follows ``after``.
             saved: not used; the port has it.
 
         Raises:
             StrategyUnavailable: the server is not known to go on this way, or did not.
             LlmctlError: the request was not accepted; see `llmctl.errors`.
         """
-        sent, blanks = self._split(after, by)
         client = await self._client()
-        response = await self._ask(client, request, sent)
-        stream = ChatStream(response, client, self._reader(request), self._seams(sent, blanks))
+        if by is Strategy.TOKENS:
+            stream = await self._behind_ids(client, request, again or {}, after)
+        else:
+            stream = await self._behind_text(client, request, *self._split(after, by))
         try:
             await stream.begin()
             yield stream
@@ -132,6 +134,31 @@ class ChatBackEnd:
                     new_client, self._profile, self._key, self._connect_timeout_s
                 )
         return self._made
+
+    async def _behind_text(
+        self, client: OpenAiClient, request: Request, sent: str, blanks: str
+    ) -> ChatStream:
+        response = await self._ask(client, request, sent)
+        expects_ids = self._profile.token_prompts and not sent
+        seams = self._seams(sent, blanks)
+        return ChatStream(response, client, self._reader(request), seams, expects_ids=expects_ids)
+
+    async def _behind_ids(
+        self,
+        client: OpenAiClient,
+        request: Request,
+        told: Mapping[str, Any],
+        after: Prefix | None,
+    ) -> ChatStream:
+        if Strategy.TOKENS not in self.supports or not told.get("prompt_ids"):
+            raise StrategyUnavailable(f"{self.name} has not told the tokens of the prompt.")
+        check_options(request.options)
+        known = await spelling(client, request.model, after or Prefix(""))
+        prompt = (*told["prompt_ids"], *known)
+        body = completion_body(self._profile, request, prompt)
+        response = await client.post("completions", body)
+        reader = self._reader(request)
+        return ChatStream(response, client, reader, [], expects_ids=True, prompt=prompt)
 
     def _split(self, after: Prefix | None, by: Strategy | None) -> tuple[str, str]:
         """Return the beginning of the reply to send, and the blanks that were cut off it."""
@@ -185,8 +212,10 @@ def new_client(profile: Profile, key: str | None, connect_timeout_s: float | Non
 
 
 def _supported(profile: Profile) -> Mapping[Strategy, Guarantee]:
+    tells_ids = profile.token_prompts and profile.token_counts is TokenCounts.IDS
+    tokens = {Strategy.TOKENS: Guarantee.TOKEN} if tells_ids else {}
     prefix = {} if profile.prefix is None else {Strategy.PREFIX: Guarantee.TEXT}
-    return {**prefix, Strategy.INSTRUCT: Guarantee.BEST_EFFORT}
+    return {**tokens, **prefix, Strategy.INSTRUCT: Guarantee.BEST_EFFORT}
 
 
 def _names_usage(refusal: Refused) -> bool:

@@ -1,4 +1,4 @@
-"""The events of a streamed chat completion, made into chunks. Pure.
+"""The events of a streamed completion, of a chat or of tokens, made into chunks. Pure.
 
 `ReplyReader` takes the decoded events in order and says what the model wrote (choice 0
 only), how the reply ended, and what the server counted. It is lenient about what servers
@@ -38,12 +38,14 @@ class ReplyReader:
     Attributes:
         finish_reason: the server's word for the end, as soon as it was said.
         usage: the server's accounting, as soon as it was sent.
+        prompt_ids: the tokens of the prompt, as soon as they were sent.
         done: nothing more will come.
     """
 
     def __init__(self, counter: TokenCounter) -> None:
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
+        self.prompt_ids: tuple[int, ...] | None = None
         self.done = False
         self._counter = counter
         self._joiners = {channel: SurrogateJoiner() for channel in Channel}
@@ -89,16 +91,22 @@ class ReplyReader:
             raise ErrorEvent(event.get("error") or event)
         if usage := event.get("usage"):
             self.usage = _usage(usage)
+        self._note_prompt(event)
         chunks: list[Chunk] = []
         for choice in event.get("choices") or ():
             if not choice.get("index"):
                 self._choice(choice, event, chunks)
         return chunks
 
+    def _note_prompt(self, told: Mapping[str, Any]) -> None:
+        if (ids := told.get("prompt_token_ids")) is not None:
+            self.prompt_ids = tuple(ids)
+
     def _choice(
         self, choice: Mapping[str, Any], event: Mapping[str, Any], chunks: list[Chunk]
     ) -> None:
-        delta = choice.get("delta") or choice.get("message") or {}
+        self._note_prompt(choice)
+        delta = choice.get("delta") or choice.get("message") or {"content": choice.get("text")}
         self.finish_reason = choice.get("finish_reason") or self.finish_reason
         content: Any = delta.get("content") or delta.get("refusal") or ""
         reasoning: Any = delta.get("reasoning_content") or delta.get("reasoning") or ""

@@ -21,8 +21,8 @@ import anyio
 from llmctl.backends.chat_reply import ErrorEvent, ReplyReader
 from llmctl.backends.seam import Seam
 from llmctl.backends.sse import ServerSentEvent, SseDecoder
-from llmctl.errors import LlmctlError
-from llmctl.events import Chunk
+from llmctl.errors import LlmctlError, StrategyUnavailable
+from llmctl.events import Chunk, Guarantee
 
 if TYPE_CHECKING:
     import httpx2
@@ -42,18 +42,31 @@ class ChatStream:
     """The reply to one request, as it arrives; `ChatBackEnd.open` makes them.
 
     Attributes:
-        conditions: nothing; a server tells nothing that a later `exact` could rest on.
+        conditions: what a resume may build on: the ids of the prompt's tokens where they are
+            told, and what was earned. Nothing that a later `exact` could rest on.
+
+    Args:
+        response: the answer, its body still to be read.
+        client: what it came through.
+        reader: makes chunks of its events.
+        seams: what to take off its beginning.
+        expects_ids: the ids of the prompt are told before the reply begins.
+        prompt: what these ids must be; None takes any.
     """
 
-    conditions = _NO_CONDITIONS
-
-    def __init__(
+    def __init__(  # noqa: PLR0913  (what it reads, and what must hold before it does)
         self,
         response: httpx2.Response,
         client: OpenAiClient,
         reader: ReplyReader,
         seams: list[Seam],
+        *,
+        expects_ids: bool = False,
+        prompt: tuple[int, ...] | None = None,
     ) -> None:
+        self.conditions: Mapping[str, Any] = _NO_CONDITIONS
+        self._expects_ids = expects_ids
+        self._prompt = prompt
         self._response = response
         self._client = client
         self._explain = client.explain
@@ -99,6 +112,24 @@ class ChatStream:
             if self._error is not None:
                 raise self._error
             await self._read()
+        await self._hear_ids()
+
+    async def _hear_ids(self) -> None:
+        """Wait for the ids of the prompt, which come before the first text if at all.
+
+        Raises:
+            StrategyUnavailable: they are not what they have to be.
+        """
+        while self._expects_ids and self._reader.prompt_ids is None:
+            if self._ready or self._over:
+                break
+            await self._read()
+        ids = self._reader.prompt_ids
+        if self._prompt is not None and ids != self._prompt:
+            raise StrategyUnavailable("The server does not say that it went on behind these ids.")
+        if ids is not None:
+            earned = {"earned": str(Guarantee.TOKEN)} if self._prompt is not None else {}
+            self.conditions = {"prompt_ids": ids, **earned}
 
     def hold(self) -> bool:
         """Return False: a server can't be held in place."""

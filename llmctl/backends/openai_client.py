@@ -8,7 +8,8 @@ prompt and key elsewhere), headers about this machine, and another service's org
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import urljoin
 
@@ -64,6 +65,13 @@ class OpenAiClient:
             raise UsageError(message) from error
         self._headers = _headers(profile, key, self._client.default_headers)
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """What every request carries, the key included."""
+        both = {**self._client.default_headers, **self._headers}
+        told = {name.title(): value for name, value in both.items() if isinstance(value, str)}
+        return {name: value for name, value in told.items() if name not in _omitted(both)}
+
     async def post(
         self, path: str, body: Mapping[str, Any], *, base_url: str | None = None
     ) -> httpx2.Response:
@@ -99,8 +107,19 @@ class OpenAiClient:
         Raises:
             LlmctlError: it was not given out.
         """
+        return await self._json(self._client.get, path)
+
+    async def ask(self, path: str, body: Mapping[str, Any]) -> object:
+        """Return the JSON that answers a body; otherwise as `get`.
+
+        Raises:
+            LlmctlError: it was not accepted.
+        """
+        return await self._json(partial(self._client.post, body=body), path)
+
+    async def _json(self, send: Callable[..., Awaitable[httpx2.Response]], path: str) -> object:
         try:
-            answer = await self._client.get(
+            answer = await send(
                 urljoin(self._base_url.rstrip("/") + "/", path),
                 cast_to=httpx2.Response,
                 options={"headers": self._headers},
@@ -148,6 +167,10 @@ def _headers(
         "User-Agent": "llmctl",
         "Authorization": openai.Omit() if key is None else f"Bearer {key}",
     }
+
+
+def _omitted(headers: Mapping[str, object]) -> set[str]:
+    return {name.title() for name, value in headers.items() if isinstance(value, openai.Omit)}
 
 
 def _check_key(key: str | None) -> None:

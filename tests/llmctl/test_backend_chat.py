@@ -680,7 +680,9 @@ def test_what_is_known_of_servers() -> None:
     assert ChatBackEnd(profile("http://x/v1")).supports == asking
     assert ChatBackEnd(PRESETS["openai"]).supports == asking
     known = {Strategy.PREFIX: Guarantee.TEXT, **asking}
-    assert ChatBackEnd(PRESETS["vllm"]).supports == known
+    assert ChatBackEnd(PRESETS["sglang"]).supports == known
+    by_ids = {Strategy.TOKENS: Guarantee.TOKEN, **known}
+    assert ChatBackEnd(PRESETS["vllm"]).supports == by_ids
 
 
 # Counting.

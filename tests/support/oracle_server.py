@@ -49,7 +49,17 @@ from typing import Self, TypeVar, cast
 
 from tests.support._http import HttpConnection, Request
 from tests.support._loop_thread import LoopThread
-from tests.support.oracle import Message, Oracle, Plan, Rng, Sampling, Special, render, text_of
+from tests.support.oracle import (
+    VOCABULARY,
+    Message,
+    Oracle,
+    Plan,
+    Rng,
+    Sampling,
+    Special,
+    render,
+    text_of,
+)
 from tests.support.oracle_settings import (
     Counters,
     Fault,
@@ -64,11 +74,14 @@ from tests.support.oracle_settings import (
 from tests.support.oracle_wire import (
     ApiError,
     ChatRequest,
+    CompletionEncoder,
     Encoder,
+    Feature,
     Json,
     PieceCutter,
     Prefill,
     parse_chat,
+    parse_completion,
 )
 
 __all__ = [
@@ -101,14 +114,19 @@ class _Reply:
         self.delay_s = _first(script.delay_s, settings.delay_s)
         self.first_token_delay_s = _first(script.first_token_delay_s, settings.first_token_delay_s)
         goes_on = request.continue_final
-        prompt = render(request.messages, continue_final=goes_on, trim=settings.trim)
+        heard = request.messages
+        if request.prompt_ids is None:
+            prompt = render(heard, continue_final=goes_on, trim=settings.trim)
+        else:
+            prompt = list(request.prompt_ids[settings.truncates :])
+            heard = (Message("user", _last_question(prompt)),)
         self.prompt_tokens = len(prompt)
         spare_seed = _no_secret(f"{settings.seed}/{number}").getrandbits(31)
         self.cutter = PieceCutter(
             oracle.generate(
                 prompt,
                 sampling=request.sampling(spare_seed),
-                plan=_plan(settings, request.messages, script),
+                plan=_plan(settings, heard, script),
             ),
             _sizes(script.tokens_per_chunk or settings.tokens_per_chunk, settings.seed),
             max_tokens=_bound(settings, request, len(prompt)),
@@ -116,11 +134,9 @@ class _Reply:
             edges=frozenset(filter(None, (self.hold_at, self._fault_at()))),
             thinking=goes_on and _is_thinking(request.messages[-1]),
         )
-        self.encoder = Encoder(
-            request,
-            reply_id=f"chatcmpl-{number}",
-            created=int(time.time()),
-            prompt_tokens=len(prompt),
+        kind = Encoder if request.prompt_ids is None else CompletionEncoder
+        self.encoder = kind(
+            request, reply_id=f"chatcmpl-{number}", created=int(time.time()), prompt=prompt
         )
         self.echoed = request.messages[-1].content if settings.echo and goes_on else ""
 
@@ -160,6 +176,12 @@ def _directed_length(messages: Sequence[Message]) -> int | None:
 
 def _last_user_text(messages: Sequence[Message]) -> str:
     return next((m.content for m in reversed(messages) if m.role == "user"), "")
+
+
+def _last_question(prompt: Sequence[int]) -> str:
+    """Return the last user's message of a rendered prompt."""
+    at = len(prompt) - list(reversed(prompt)).index(Special.USER)
+    return text_of(list(itertools.takewhile(lambda token: token != Special.END, prompt[at:])))
 
 
 def _is_thinking(message: Message) -> bool:
@@ -401,8 +423,10 @@ class _Core:
 
     async def _answer(self, conn: HttpConnection, request: Request) -> None:
         match request.method, request.path.partition("?")[0]:
-            case "POST", "/v1/chat/completions":
+            case "POST", "/v1/chat/completions" | "/v1/completions":
                 await self._chat(conn, request)
+            case "POST", "/detokenize" if Feature.TOKEN_PROMPTS in self._rules.features:
+                self._detokenize(conn, request)
             case "GET", "/v1/models":
                 self._models(conn, request)
             case "GET", "/_counters":
@@ -431,6 +455,14 @@ class _Core:
         ]
         _respond_json(conn, 200, {"object": "list", "data": data})
 
+    def _detokenize(self, conn: HttpConnection, request: Request) -> None:
+        body = json.loads(request.body)
+        if set(body) != {"model", "tokens"}:
+            _respond_json(conn, 400, ApiError(400, "Wrong fields.").body)
+            return
+        text = VOCABULARY.decode(body["tokens"]).decode("utf-8", "replace")
+        _respond_json(conn, 200, {"prompt": text})
+
     async def _chat(self, conn: HttpConnection, request: Request) -> None:
         record = self._record(request)
         try:
@@ -449,11 +481,18 @@ class _Core:
         if await self._fails_first(conn, script.fault, record):
             return
         self._check_key(request)
-        chat = parse_chat(record.body, self._rules)
+        chat = self._parsed(request.path, record.body)
         reply = _Reply(self.settings, self._oracle, chat, script, record.number)
         record.prompt_tokens = reply.prompt_tokens
         compress = self.settings.gzip and "gzip" in request.headers.get("accept-encoding", "")
         await _Delivery(self, conn, reply, record, compress=compress).run()
+
+    def _parsed(self, path: str, body: object) -> ChatRequest:
+        if path == "/v1/chat/completions":
+            return parse_chat(body, self._rules)
+        if Feature.TOKEN_PROMPTS not in self._rules.features:
+            raise ApiError(404, "Not Found")
+        return parse_completion(body, self._rules)
 
     def _record(self, request: Request) -> Record:
         try:

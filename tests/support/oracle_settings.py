@@ -99,6 +99,7 @@ class Settings:
     echo: bool = False
     features: tuple[Feature | str, ...] = (Feature.LOGPROBS, Feature.USAGE)
     gzip: bool = False
+    truncates: int = 0  # tokens dropped from the beginning of a completion's prompt
     # the pace
     tokens_per_chunk: int | tuple[int, int] = 1
     delay_s: float = 0.0

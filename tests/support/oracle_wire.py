@@ -12,7 +12,7 @@ import codecs
 import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ __all__ = [
     "GEMINI_REJECTION",
     "ApiError",
     "ChatRequest",
+    "CompletionEncoder",
     "Encoder",
     "Feature",
     "Piece",
@@ -30,6 +31,7 @@ __all__ = [
     "Prefill",
     "Rules",
     "parse_chat",
+    "parse_completion",
 ]
 
 Json = dict[str, Any]
@@ -67,6 +69,7 @@ class Feature(StrEnum):
     TIMINGS = "timings"  # llama.cpp: timings_per_token
     TOKEN_IDS = "token_ids"  # noqa: S105  (no password; vLLM: return_token_ids)
     REASONING = "reasoning"  # accepts reasoning_content in messages
+    TOKEN_PROMPTS = "token_prompts"  # noqa: S105  (vLLM: /completions behind ids, /detokenize)
 
 
 class ApiError(Exception):
@@ -120,6 +123,7 @@ class ChatRequest:
     continuous_usage: bool = False
     timings: bool = False
     token_ids: bool = False
+    prompt_ids: tuple[int, ...] | None = None  # a completion's
 
     def sampling(self, spare_seed: int) -> Sampling:
         """Return the sampling options; ``spare_seed`` serves a request without a seed."""
@@ -218,11 +222,57 @@ def parse_chat(body: object, rules: Rules) -> ChatRequest:
     return _request(given, tuple(messages), _continues(given, rules), rules)
 
 
+_COMPLETION_ONLY: Mapping[str, Check] = {
+    "prompt": lambda value: (
+        isinstance(value, list)
+        and bool(value)
+        and all(type(token) is int and 0 <= token < len(VOCABULARY) for token in value)
+    ),
+    "return_token_ids": _is(bool),
+    "top_k": _whole(-1),
+    "min_p": _number(0, 1),
+    "repetition_penalty": _number(0, 2),
+}
+_BOTH = (
+    "model", "stream", "stream_options", "max_tokens", "temperature", "top_p", "seed", "stop",
+    "presence_penalty", "frequency_penalty", "logit_bias",
+)  # fmt: skip
+_COMPLETION_FIELDS = {**{name: _FIELDS[name] for name in _BOTH}, **_COMPLETION_ONLY}
+_COMPLETION_BOUND = 16
+
+
+def parse_completion(body: object, rules: Rules) -> ChatRequest:
+    """Check the body of a streamed completion whose prompt is token ids, as vLLM takes it.
+
+    A bound that is left out is 16 tokens; null is none.
+
+    Raises:
+        ApiError: If the body is not what ``rules`` allow.
+    """
+    if not isinstance(body, dict):
+        raise ApiError(400, "We could not parse the JSON body of your request.")
+    given = {name: value for name, value in body.items() if value is not None}
+    _check_each(given, _COMPLETION_FIELDS, rules)
+    for name in ("model", "prompt", "stream"):
+        if not given.get(name):
+            raise ApiError(400, f"You must provide a {name} parameter.", param=name)
+    if given["model"] not in rules.models:
+        raise ApiError(404, f"The model `{given['model']}` does not exist.", param="model")
+    bounded = {"max_tokens": _COMPLETION_BOUND, **given}
+    request = _request(bounded, (), goes_on=False, rules=rules)
+    bound = request.max_tokens if body.get("max_tokens", _COMPLETION_BOUND) else None
+    return replace(request, max_tokens=bound, prompt_ids=tuple(given["prompt"]))
+
+
 def _check_fields(given: Mapping[str, object], rules: Rules) -> None:
     known = dict(_FIELDS)
     if rules.prefill is Prefill.CONTINUE_FINAL_MESSAGE:
         known.update(_VLLM_FIELDS)
     known.update({_FEATURE_FIELDS[f]: _is(bool) for f in rules.features if f in _FEATURE_FIELDS})
+    _check_each(given, known, rules)
+
+
+def _check_each(given: Mapping[str, object], known: Mapping[str, Check], rules: Rules) -> None:
     for name, value in given.items():
         if name not in known:
             if rules.strict:
@@ -433,11 +483,12 @@ class Encoder:
     DONE = b"data: [DONE]\n\n"
 
     def __init__(
-        self, request: ChatRequest, *, reply_id: str, created: int, prompt_tokens: int
+        self, request: ChatRequest, *, reply_id: str, created: int, prompt: Sequence[int]
     ) -> None:
         """Prepare the parts that every chunk of this reply shares."""
         self._request = request
-        self._prompt_tokens = prompt_tokens
+        self._prompt = list(prompt)
+        self._prompt_tokens = len(prompt)
         self._sent = 0
         self._common: Json = {
             "id": reply_id,
@@ -454,8 +505,8 @@ class Encoder:
         )
 
     def opening(self) -> bytes:
-        """Return the first chunk, which names the role."""
-        extra: Json = {}
+        """Return the first chunk, which names the role and, if asked, the prompt's tokens."""
+        extra: Json = {"prompt_token_ids": self._prompt} if self._request.token_ids else {}
         return self._chunk({"role": "assistant", "content": ""}, extra)
 
     def piece(self, piece: Piece) -> bytes:
@@ -541,6 +592,27 @@ class Encoder:
             "completion_tokens": completion,
             "total_tokens": self._prompt_tokens + completion,
         }
+
+
+class CompletionEncoder(Encoder):
+    """Turns the tokens behind a prompt of ids into server-sent events."""
+
+    def opening(self) -> bytes:
+        """Return nothing: completions begin with their first text."""
+        self._plain = False
+        return b""
+
+    def _chunk(self, delta: Json, details: Json, finish_reason: str | None = None) -> bytes:
+        choice: Json = {
+            "index": 0,
+            "text": delta.get("content", ""),
+            "logprobs": None,
+            "finish_reason": finish_reason,
+        }
+        if self._request.token_ids:
+            choice["token_ids"] = details.get("token_ids", [])
+            choice["prompt_token_ids"], self._prompt = self._prompt or None, []
+        return _event({**self._common, "object": "text_completion", "choices": [choice]})
 
 
 def _logprob_entry(token: int, rank: int) -> Json:
