@@ -35,14 +35,9 @@ class Background:
         self._group.cancel_scope.shield = self._shield
         return self
 
-    @property
-    def shield(self) -> bool:
-        """Whether body and helpers are shielded from enclosing cancelations."""
-        return self._group.cancel_scope.shield
-
-    @shield.setter
-    def shield(self, value: bool) -> None:
-        self._group.cancel_scope.shield = value
+    def lift_shield(self) -> None:
+        """Let enclosing cancelations through from now on."""
+        self._group.cancel_scope.shield = False
 
     def start_soon(self, helper: Callable[..., Coroutine[Any, Any, Any]], *args: object) -> None:
         """Run ``helper(*args)`` until it ends or the body does."""

@@ -388,8 +388,6 @@ class Cancelable(ControlledOperation):
             self._host = None
         if not self._callbacks:
             self._unlisten()
-        elif self._causes:
-            self._announce()
         if self._registry is not None and self._started_at is not None:
             self._registry.ended(self)
 
@@ -397,8 +395,10 @@ class Cancelable(ControlledOperation):
         try:
             await call_all(hooks.start, self.context)
         except BaseException as error:
-            if not await self.__aexit__(type(error), error, error.__traceback__):
-                raise
+            if await self.__aexit__(type(error), error, error.__traceback__):
+                # Absorbed; but a body that must not run cannot be skipped from here.
+                raise error_for(self._causes[0], self.label) from error
+            raise
 
     async def _end_hooks(self, hooks: Hooks, raised: BaseException | None) -> None:
         match self._status:
@@ -457,7 +457,7 @@ class Cancelable(ControlledOperation):
                 return True
             case "propagate":
                 return False
-            case _:
+            case _:  # pragma: no cover
                 assert_never(self._when)
 
     def _is_own(self, raised: BaseException) -> bool:

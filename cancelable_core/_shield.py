@@ -51,4 +51,4 @@ class Shield:
     async def _lift_after(self, background: Background, seconds: float) -> None:
         await anyio.sleep(seconds)
         self.lifted = True
-        background.shield = False
+        background.lift_shield()

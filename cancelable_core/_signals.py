@@ -172,7 +172,7 @@ class SignalHub:
         self._restore(number)
         if callable(previous):
             previous(number, frame)
-        elif previous is signal.SIG_DFL:
+        elif previous is signal.SIG_DFL:  # pragma: no cover  (mostly the end of the process)
             os.kill(os.getpid(), number)
 
 

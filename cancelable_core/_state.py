@@ -159,6 +159,6 @@ class OperationState(CancelationToken):
         self._streams.append(stream)
 
     def _untrack(self, stream: OpenStream) -> None:
-        if self._streams is not None and stream in self._streams:
-            self._streams.remove(stream)
-            self._partial = stream.partial
+        streams = self._streams or []
+        streams.remove(stream)
+        self._partial = stream.partial

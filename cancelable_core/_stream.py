@@ -157,8 +157,7 @@ class CancelableStream(Generic[T]):
                 if keep is not None:
                     keep(item)
                 yield item
-        if not limits.struck:
-            await self._complete()
+        await self._complete()
 
     async def _until_stopped(self) -> None:
         """Wait for the scope, when it is certain to stop us, rather than pull one more."""
@@ -211,7 +210,7 @@ class CancelableStream(Generic[T]):
 class Limits:
     """What may stop a stream that is iterated without a block, applied pull by pull."""
 
-    __slots__ = ("_deadline", "_operation", "_sources", "_timeout", "struck")
+    __slots__ = ("_deadline", "_operation", "_sources", "_timeout")
 
     def __init__(self, operation: Cancelable) -> None:
         """Take the limits from ``operation``, which is never entered itself."""
@@ -220,7 +219,6 @@ class Limits:
         self._sources = tuple(each for each in operation._sources if each not in timeouts)
         self._timeout = min((each.seconds for each in timeouts), default=math.inf)
         self._deadline = math.inf
-        self.struck = False
 
     def start(self) -> None:
         """Start the clock."""
@@ -250,8 +248,7 @@ async def pull_by_pull(source: AsyncIterator[T], limits: Limits) -> AsyncGenerat
         except StopAsyncIteration:
             return
         if pull.status is not OperationStatus.COMPLETED:
-            limits.struck = True  # and absorbed
-            return
+            return  # stopped, and absorbed
         yield item
 
 

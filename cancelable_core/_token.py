@@ -229,7 +229,7 @@ class CancelationToken:
             raise ExceptionGroup(msg, errors)
 
     def _run(self, registration: Registration, errors: list[Exception]) -> None:
-        if self._callbacks.pop(registration, _GONE) is _GONE:
+        if self._callbacks.pop(registration, _GONE) is _GONE:  # pragma: no cover  (a race)
             return  # closed, or run by somebody else
         try:
             registration._callback(self._causes[0])  # noqa: SLF001
@@ -240,7 +240,7 @@ class CancelationToken:
         self._callbacks.pop(registration, None)
         if not self._is_heard():
             self._unlisten()
-            if self._is_heard():  # somebody registered meanwhile
+            if self._is_heard():  # pragma: no cover  (somebody registered meanwhile)
                 self._listen()
 
     # -- listening to parents, only while somebody listens here ------------------------
@@ -256,7 +256,7 @@ class CancelationToken:
         while self._links:
             try:
                 link = self._links.pop()
-            except IndexError:  # another thread took the last one
+            except IndexError:  # pragma: no cover  (another thread took the last one)
                 return
             link.close()
 
@@ -265,5 +265,5 @@ def _snapshot(table: dict[Any, object]) -> list[Any]:
     while True:
         try:
             return list(table)
-        except RuntimeError:  # changed by another thread while it was copied
+        except RuntimeError:  # pragma: no cover  (another thread changed it meanwhile)
             continue

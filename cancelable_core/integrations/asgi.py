@@ -27,6 +27,7 @@ import anyio
 
 from cancelable_core._background import Background
 from cancelable_core._errors import CancelationError
+from cancelable_core._loops import in_main_thread
 from cancelable_core._operation import Cancelable
 from cancelable_core._registry import OperationRegistry
 from cancelable_core._signals import SignalHub, signal_hub
@@ -111,8 +112,14 @@ class GracefulShutdown:
 
     @asynccontextmanager
     async def lifespan(self, app: object = None) -> AsyncGenerator[None, None]:
-        """An ASGI framework's lifespan that listens to the signals."""
+        """An ASGI framework's lifespan that listens to the signals.
+
+        Outside the main thread, as under a test client, there are none to listen to.
+        """
         del app
+        if not in_main_thread():
+            yield
+            return
         with self._hub.subscribe(self._signals, self._on_signal):
             yield
 

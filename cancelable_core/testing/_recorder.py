@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from cancelable_core._registry import EventKind, OperationEvent, OperationRegistry
 
@@ -93,3 +93,5 @@ def _told(event: OperationEvent) -> str:
         case EventKind.ENDED:
             why = f" ({operation.cause})" if operation.cause is not None else ""
             return f"{operation.label} {operation.status}{why}"
+        case _:  # pragma: no cover
+            assert_never(event.kind)

@@ -168,7 +168,7 @@ async def test_outer_and_own_cancelation_together_the_outer_wins() -> None:
     assert cancel.context.reason is CancelationReason.MANUAL, "it was first"
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio has no such thing
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)  # trio has no such thing
 async def test_a_native_cancelation_passes_and_leaves_the_count_alone() -> None:
     counts: list[int] = []
 
@@ -246,6 +246,20 @@ async def test_cancelled_before_entry_means_cancelled_at_the_first_checkpoint() 
             pytest.fail("it was cancelled")
 
 
+async def test_cancelled_while_it_starts_it_cannot_run_and_so_cannot_be_absorbed() -> None:
+    operation = Cancelable(when_cancelled="absorb")
+
+    async def cancel(_: object) -> None:
+        operation.cancel()
+        await checkpoint()
+
+    with pytest.raises(ManualCancelation):
+        async with operation.on_start(cancel):
+            pytest.fail("it was cancelled before")
+    assert operation.status is Status.CANCELLED
+    assert operation.status.is_final
+
+
 async def test_a_source_that_cannot_start_leaves_nothing_behind() -> None:
     closed: list[str] = []
 
@@ -260,7 +274,7 @@ async def test_a_source_that_cannot_start_leaves_nothing_behind() -> None:
         def attach(self, _: object) -> None:
             raise LookupError("no such source")
 
-    operation = Cancelable(sources=(Good(), Bad()))
+    operation = Cancelable(parent=Cancelable()).add_source(Good()).add_source(Bad())
     with pytest.raises(LookupError):
         await operation.__aenter__()
     assert closed == ["good"]

@@ -42,7 +42,7 @@ async def test_combining() -> None:
     assert cancel.context.reason == "signal"
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 async def test_catching_the_loops_own_exception() -> None:
     cleaned: list[bool] = []
 

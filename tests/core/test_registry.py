@@ -194,6 +194,15 @@ def test_percentiles_by_nearest_rank() -> None:
     assert math.isnan(percentile([], 50))
 
 
+async def test_the_figures_say_what_stopped_operations() -> None:
+    registry = OperationRegistry()
+    with Monitor(registry) as monitor:
+        async with Cancelable(registry=registry, when_cancelled="absorb") as cancel:
+            cancel.cancel()
+            await anyio.sleep(1)
+    assert "stopped by: manual 1" in render(monitor.figures())
+
+
 async def test_the_figures_as_text() -> None:
     registry = OperationRegistry()
     with Monitor(registry, clock=lambda: 0.0) as monitor:
@@ -228,6 +237,10 @@ async def test_the_recorder_tells_the_story() -> None:
             await cancel.report_progress("half")
             await anyio.sleep_forever()
     assert recorder.story == ["job started", "job: half", "job timeout (timeout: after 1 s)"]
+    with recorder:
+        async with Cancelable(name="other job", registry=recorder.registry):
+            pass
+    assert recorder.story[-1] == "other job completed"
     recorder.assert_ended("job", OperationStatus.TIMEOUT, CancelationReason.TIMEOUT)
     with pytest.raises(AssertionError, match=r"job ended timeout \(timeout\)"):
         recorder.assert_ended("job", OperationStatus.COMPLETED)

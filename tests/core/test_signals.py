@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from cancelable_core import (
     SignalSource,
     signal_hub,
 )
+from cancelable_core._loops import inside_signal_handler
 
 pytestmark = pytest.mark.anyio
 USR1, USR2 = signal.SIGUSR1, signal.SIGUSR2
@@ -117,6 +119,42 @@ def test_a_handler_installed_over_ours_is_left_alone() -> None:
     subscription.close()
     assert signal.getsignal(USR1) is not theirs or signal.signal(USR1, signal.SIG_DFL)
     signal.signal(USR1, signal.SIG_DFL)
+
+
+def test_a_handler_that_replaced_ours_stays() -> None:
+    subscription = SignalHub().subscribe([USR1], print)
+    theirs = lambda *_: None  # noqa: E731  (a handler)
+    signal.signal(USR1, theirs)
+    subscription.close()
+    assert signal.getsignal(USR1) is theirs
+    signal.signal(USR1, signal.SIG_DFL)
+
+
+def test_handlers_are_recognised_whatever_they_are() -> None:
+    seen: list[bool] = []
+
+    def plain(*_: object) -> None:
+        seen.append(inside_signal_handler())
+
+    class Handler:
+        def __call__(self, *_: object) -> None:
+            seen.append(inside_signal_handler())
+
+        def method(self, *_: object) -> None:
+            seen.append(inside_signal_handler())
+
+    handlers: list[Any] = [plain, functools.partial(plain), Handler(), Handler().method]
+    for handler in handlers:
+        before = signal.signal(USR1, handler)
+        try:
+            signal.raise_signal(USR1)
+        finally:
+            signal.signal(USR1, before)
+    assert seen == [True] * 4
+    plain()
+    assert seen[-1] is False
+    _in_thread(plain)
+    assert seen[-1] is False
 
 
 def test_python_s_own_interrupt_handler_is_replaced_not_chained_to() -> None:

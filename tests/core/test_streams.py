@@ -216,6 +216,33 @@ async def test_a_source_with_close_instead_of_aclose(awaitable: bool) -> None:
     assert closed == [True]
 
 
+async def test_a_source_that_cannot_be_closed() -> None:
+    class Source:
+        def __aiter__(self) -> AsyncIterator[int]:
+            return self
+
+        async def __anext__(self) -> int:
+            await checkpoint()
+            raise StopAsyncIteration
+
+    async with Cancelable() as cancel:
+        assert [item async for item in cancel.stream(Source())] == []
+    assert cancel.context.partial_result is not None
+    assert cancel.context.partial_result.completed
+
+
+async def test_the_simulator_stalls_and_bursts_the_same_way_for_the_same_seed() -> None:
+    async def times(seed: int) -> list[float]:
+        script = StreamScript(seed=seed, stall_chance=0.3, burst_chance=0.3)
+        start = anyio.current_time()
+        return [anyio.current_time() - start async for _ in SimulatedStream(range(20), script)]
+
+    first = await times(1)
+    assert first == pytest.approx(await times(1))
+    assert first != pytest.approx(await times(2))
+    assert first[-1] > StreamScript().stall
+
+
 async def test_a_source_that_will_not_close_delays_the_end_by_a_bounded_time() -> None:
     class Stubborn(SimulatedStream[int]):
         async def aclose(self) -> None:
