@@ -28,6 +28,7 @@ the answer to a key is not held up by text.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -46,8 +47,8 @@ FRAME_S = 1 / 30
 FRAME_CHARS = 8192
 """Characters of text in one frame at the most: what bounds the time it takes."""
 
-HIGH_WATER = 64 * 1024
-"""Characters waiting to be painted above which `Screen.full` says so."""
+HIGH_WATER = FRAME_CHARS
+"""Characters waiting to be painted above which `Screen.full` says so: a pause shows them yet."""
 
 TAIL_CHARS = 16 * 1024
 """Characters of text that are remembered, to paint them again."""
@@ -105,7 +106,9 @@ class Screen:
         self._output = output
         self._terminal = terminal
         self._now = now
-        self._call_later = call_later or _on_the_running_loop
+        self._call_later = call_later or self._on_the_running_loop
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.get_ident()
         self._known_size = terminal.size()
         self._caret = Caret(self._known_size[0])
         self._waiting: deque[tuple[str, OnShown | None]] = deque()
@@ -220,10 +223,21 @@ class Screen:
         """For how many seconds the terminal has taken nothing."""
         return self._output.blocked_for
 
+    @property
+    def all_out(self) -> bool:
+        """Whether everything that was added has been written to the terminal."""
+        return not self._waiting and self._output.drain(0)
+
     def drain(self, timeout: float | None) -> bool:
-        """Block until all is out."""
-        self.flush()
-        return self._output.drain(timeout)
+        """Block until all is out; from another thread, the loop is asked to paint first."""
+        if self._loop is None or self._thread == threading.get_ident():
+            self.flush()
+        else:
+            painted = threading.Event()
+            self._loop.call_soon_threadsafe(self.flush)
+            self._loop.call_soon_threadsafe(painted.set)
+            painted.wait(timeout)
+        return self._output.drain(timeout) and self.all_out
 
     # -- when to paint
 
@@ -242,6 +256,14 @@ class Screen:
             self._timer = self._call_later(max(wait, POLL_S), self._time_is_up)
             if self._timer is None:
                 self.flush()
+
+    def _on_the_running_loop(self, seconds: float, call: Callable[[], None]) -> Handle | None:
+        try:
+            self._loop = asyncio.get_running_loop()
+        except RuntimeError:  # no loop runs yet
+            return None
+        self._thread = threading.get_ident()
+        return self._loop.call_later(seconds, call)
 
     def _time_is_up(self) -> None:
         self._timer = None
@@ -405,6 +427,11 @@ class PlainScreen:
         """For how many seconds the terminal has taken nothing."""
         return self._output.blocked_for
 
+    @property
+    def all_out(self) -> bool:
+        """Whether everything that was added has been written to the terminal."""
+        return self._output.drain(0)
+
     def drain(self, timeout: float | None) -> bool:
         """Block until all is out."""
         return self._output.drain(timeout)
@@ -417,10 +444,3 @@ class PlainScreen:
 async def _until_out(output: Output) -> None:
     while not (output.drain(0) or output.broken):  # noqa: ASYNC110  (a thread writes)
         await asyncio.sleep(POLL_S)
-
-
-def _on_the_running_loop(seconds: float, call: Callable[[], None]) -> Handle | None:
-    try:
-        return asyncio.get_running_loop().call_later(seconds, call)
-    except RuntimeError:  # no loop runs yet
-        return None

@@ -99,5 +99,12 @@ class Surface(Protocol):
     def blocked_for(self) -> float:
         """For how many seconds the terminal has taken nothing."""
 
+    @property
+    def all_out(self) -> bool:
+        """Whether everything that was added has been written to the terminal."""
+
     def drain(self, timeout: float | None) -> bool:
-        """Block until all is out, ``timeout`` seconds at the most; say whether it is."""
+        """Block until all is out, ``timeout`` seconds at the most; say whether it is.
+
+        It may be called from another thread than the loop's.
+        """

@@ -333,7 +333,9 @@ def test_no_frame_while_the_last_one_is_not_out(bench: Bench) -> None:
 
 def test_a_frame_is_bounded_and_a_flood_says_that_it_is_one(bench: Bench) -> None:
     bench.screen.append("first")
-    bench.screen.append("x" * (FRAME_CHARS * 20))
+    bench.screen.append("x" * FRAME_CHARS)
+    assert not bench.screen.full
+    bench.screen.append("x" * (FRAME_CHARS * 19))
     assert bench.screen.full
     bench.frame()
     assert max(map(len, bench.writer.frames)) < FRAME_CHARS + 200
@@ -353,6 +355,18 @@ def test_what_is_out_is_told_and_nothing_else(bench: Bench) -> None:
     assert told == [0, 4]
     bench.frame()
     assert told == [0, 4, 5]
+
+
+def test_all_is_out_only_when_nothing_waits(bench: Bench) -> None:
+    bench.screen.append("one ")
+    assert bench.screen.all_out
+    bench.screen.append("two ")
+    assert not bench.screen.all_out
+    bench.writer.stuck = True
+    bench.screen.flush()
+    assert not bench.screen.all_out
+    bench.writer.go_out()
+    assert bench.screen.all_out
 
 
 def test_text_of_which_nothing_may_be_shown_is_told_too(bench: Bench) -> None:
@@ -466,6 +480,26 @@ def test_released_waits_until_all_is_out() -> None:
     try:
         asyncio.run(show(writing))
         assert os.read(reading, 100_000).decode().count("text") == 1000
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def test_another_thread_may_wait_for_all_to_be_out() -> None:
+    async def show(descriptor: int) -> bool:
+        output = Output(descriptor)
+        try:
+            screen = Screen(output, Tty())
+            for _ in range(100):
+                screen.append("text")
+            return await asyncio.to_thread(screen.drain, 5) and screen.all_out
+        finally:
+            output.close()
+
+    reading, writing = os.pipe()
+    try:
+        assert asyncio.run(show(writing))
+        assert os.read(reading, 100_000).decode().count("text") == 100
     finally:
         os.close(reading)
         os.close(writing)
