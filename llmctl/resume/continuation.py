@@ -24,8 +24,7 @@ class Continuation:
 
     def promise(self, standing: Standing, back_end: BackEnd) -> Guarantee | None:
         """Return what the back end is known to reach, unless something needed is missing."""
-        needs_ids = self.strategy in {Strategy.KV, Strategy.TOKENS}
-        if needs_ids and standing.prefix.ids is None:
+        if self.strategy is Strategy.TOKENS and standing.prefix.ids is None:
             return None
         if self.strategy is Strategy.KV and standing.saved is None:
             return None
