@@ -58,6 +58,7 @@ class Capabilities:
         prefix_echoed: its answer repeats the prefix.
         prefix_keeps_blanks: blanks at the prefix's end were counted as part of the prompt.
         token_counts: how it tells its tokens; None if it doesn't.
+        token_prompts: it went on behind the ids of a prompt and half a reply.
         accepts_seed: a seed was not refused.
         usage_in_stream: the accounting came when it was asked for.
         max_tokens_field: the field for the bound on the reply that was not refused.
@@ -71,6 +72,7 @@ class Capabilities:
     prefix_echoed: bool = False
     prefix_keeps_blanks: bool = False
     token_counts: TokenCounts | None = None
+    token_prompts: bool = False
     accepts_seed: bool = False
     usage_in_stream: bool = False
     max_tokens_field: str = "max_tokens"
@@ -85,6 +87,7 @@ class Capabilities:
             prefix_echoed=self.prefix_echoed,
             prefix_keeps_blanks=self.prefix_keeps_blanks,
             token_counts=self.token_counts,
+            token_prompts=self.token_prompts,
             accepts_seed=self.accepts_seed,
             usage_in_stream=self.usage_in_stream,
             max_tokens_field=self.max_tokens_field,

@@ -5,8 +5,9 @@ depends on the model's template. So they are asked, and believed only where the 
 it (`llmctl.backends.probe_answers`). In order:
 
 1. a first reply, with every field that may tell tokens; what is refused by name is left out;
-2. the second half of that reply, behind its first half, in one dialect after the other;
-3. the same with blanks behind the first half: are they counted, is the prefix repeated?
+2. the second half of that reply, behind the ids of its first half where ids were told;
+3. the same behind its text, in one dialect after the other;
+4. the same with blanks behind the first half: are they counted, is the prefix repeated?
 
 That is at most seven replies of at most eight tokens at temperature 0; refusals cost none.
 What program answers is asked before, at the addresses where the known ones tell it.
@@ -38,13 +39,16 @@ from llmctl.backends.probe_answers import (
     keeps_blanks,
     outcome,
 )
+from llmctl.backends.token_prompt import completion_body, spelling
 from llmctl.capabilities import Capabilities, Outcome, Server
 from llmctl.conversation import Message, Options, Request
-from llmctl.errors import Denied, Overloaded, Refused
+from llmctl.errors import Denied, Overloaded, Refused, StrategyUnavailable
 from llmctl.events import Channel
 from llmctl.profiles import PrefixDialect, Profile
 
 if TYPE_CHECKING:
+    import httpx2
+
     from llmctl.backends.openai_client import OpenAiClient
 
 MOST_REPLIES = 7
@@ -168,7 +172,8 @@ class _Probe:
         )
         parts = cut(first.deltas)
         if parts is not None:
-            found = await self._going_on(found, *parts)
+            by_ids = await self._goes_on_by_ids(first, *parts)
+            found = await self._going_on(replace(found, token_prompts=by_ids), *parts)
         return replace(found, outcomes=self.outcomes, replies=self.replies)
 
     async def _first(self) -> Answer:
@@ -226,6 +231,22 @@ class _Probe:
             self.outcomes[way] = Outcome.ANEW
         return self.outcomes[way] is not Outcome.ANEW
 
+    async def _goes_on_by_ids(self, first: Answer, prefix: str, rest: str) -> bool:
+        """Say whether the first half's ids are gone on behind, and seen to be the prompt."""
+        if first.prompt_ids is None:
+            return False
+        options = Options(temperature=0.0, max_tokens=_HALF)
+        request = Request(self.model, (), options)
+        try:
+            half = await spelling(self.client, self.model, first.beginning(prefix))
+            prompt = (*first.prompt_ids, *half)
+            body = completion_body(self.profile, request, prompt)
+            answer = await self._read(await self.client.post("completions", body))
+        except (Refused, StrategyUnavailable):
+            return False
+        shown = outcome(prefix, rest, answer.text) is Outcome.CONTINUES
+        return shown and answer.prompt_ids == prompt
+
     async def _behind(self, way: PrefixDialect, prefix: str, tokens: int) -> Answer | None:
         """Return what is written behind a prefix; None if that is refused."""
         try:
@@ -234,23 +255,27 @@ class _Probe:
             return None
 
     async def _ask(self, tokens: int, way: PrefixDialect | None = None, after: str = "") -> Answer:
+        base_url = self.profile.prefix_base_url if after else None
+        body = self._body(tokens, way, after)
+        return await self._read(await self.client.post("chat/completions", body, base_url=base_url))
+
+    async def _read(self, response: httpx2.Response) -> Answer:
         listener = Listener()
-        response = await self.client.post(
-            "chat/completions",
-            self._body(tokens, way, after),
-            base_url=self.profile.prefix_base_url if after else None,
-        )
-        stream = ChatStream(response, self.client, ReplyReader(listener), [])
+        reader = ReplyReader(listener)
+        stream = ChatStream(response, self.client, reader, [])
         try:
             await stream.begin()
             chunks = [chunk async for chunk in stream]
         finally:
             await stream.aclose()
         self.replies += 1
-        deltas = (c.text for c in chunks if c.channel is Channel.CONTENT and c.text)
-        usage = chunks[-1].usage
+        said = [chunk for chunk in chunks if chunk.channel is Channel.CONTENT and chunk.text]
         return Answer(
-            tuple(deltas), frozenset(listener.heard), usage.prompt_tokens if usage else None
+            tuple(chunk.text for chunk in said),
+            frozenset(listener.heard),
+            None if reader.usage is None else reader.usage.prompt_tokens,
+            reader.prompt_ids,
+            tuple(chunk.ids for chunk in said),
         )
 
     def _body(self, tokens: int, way: PrefixDialect | None, after: str) -> dict[str, Any]:

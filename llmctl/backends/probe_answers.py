@@ -16,6 +16,7 @@ from typing import Any
 
 from llmctl.backends.token_counts import Counted, TokenCounter
 from llmctl.capabilities import Outcome
+from llmctl.conversation import Prefix
 from llmctl.profiles import TokenCounts
 
 QUESTION = "Repeat exactly, nothing else: Xylokvarnip zutrembolant quiffendrax ombwicklepash"
@@ -36,11 +37,22 @@ class Answer:
         deltas: its text as it came.
         told: how it told its tokens.
         prompt_tokens: of the prompt; None where that was not told.
+        prompt_ids: of the prompt; None where they were not told.
+        ids: of each delta's tokens; None where they were not told.
     """
 
     deltas: tuple[str, ...]
     told: frozenset[TokenCounts] = frozenset()
     prompt_tokens: int | None = None
+    prompt_ids: tuple[int, ...] | None = None
+    ids: tuple[tuple[int, ...] | None, ...] = ()
+
+    def beginning(self, text: str) -> Prefix:
+        """Return what of it spells ``text``, a whole number of deltas."""
+        ends = accumulate(map(len, self.deltas))
+        parts = [ids for end, ids in zip(ends, self.ids, strict=True) if end <= len(text)]
+        known = None if None in parts else tuple(id_ for ids in parts for id_ in ids or ())
+        return Prefix(text, ids=known)
 
     @property
     def text(self) -> str:
@@ -55,10 +67,11 @@ class Listener(TokenCounter):
     heard: set[TokenCounts] = field(default_factory=lambda: set(TokenCounts))
 
     def count(self, text: str, choice: Mapping[str, Any], chunk: Mapping[str, Any]) -> Counted:
-        """Strike out what this delta did not tell."""
+        """Strike out what this delta did not tell; return its ids."""
         if text:
             self.heard &= _told(choice, chunk)
-        return Counted()
+        ids = tuple(choice.get("token_ids") or ())
+        return self._from_ids(text, ids) if ids or self._ids else Counted()
 
 
 def _told(choice: Mapping[str, Any], chunk: Mapping[str, Any]) -> set[TokenCounts]:

@@ -102,6 +102,7 @@ def _table(
             yield "prefix", "not to be seen: the first reply was too short to cut"
         if found.prefix is not None:
             yield "blanks at end", "kept" if found.prefix_keeps_blanks else "not known to be kept"
+        yield "token prompts", "gone on behind" if found.token_prompts else "not seen to work"
         yield "token counts", found.token_counts or "not told"
         yield "usage", "in the stream" if found.usage_in_stream else "not told"
         yield "seed", "not refused" if found.accepts_seed else "refused"

@@ -111,6 +111,23 @@ async def test_without_usage_nobody_knows_whether_blanks_are_kept() -> None:
         assert not (await probe(at(server), "oracle")).prefix_keeps_blanks
 
 
+@pytest.mark.parametrize("size", [1, 3])
+async def test_completions_behind_ids(size: int, tmp_path: Path) -> None:
+    features = (Feature.USAGE, Feature.TOKEN_IDS, Feature.TOKEN_PROMPTS)
+    settings = Settings(features=features, prefill=Prefill.IGNORED, tokens_per_chunk=size)
+    with OracleServer(settings) as server:
+        found = await probe(at(server), "oracle")
+        assert found.token_prompts
+        assert found.replies <= MOST_REPLIES
+        memory = Memory(tmp_path)
+        memory.remember(server.base_url, "oracle", found)
+        async with learning(at(server), memory) as made:
+            assert made.supports[Strategy.TOKENS] is Guarantee.TOKEN
+    for spoilt in (replace(settings, truncates=1), replace(settings, features=features[:2])):
+        with OracleServer(spoilt) as server:
+            assert not (await probe(at(server), "oracle")).token_prompts
+
+
 async def test_a_dialect_that_is_known_is_tried_first() -> None:
     with OracleServer(Settings(prefill=Prefill.PREFIX)) as server:
         found = await probe(at(server, prefix=PREFIX), "oracle")
