@@ -22,6 +22,8 @@ from llmctl.profiles import Api
 
 
 def duration(help_text: str, name: str) -> Any:  # noqa: ANN401  (typer's own return type)
+    """Make an option that takes a duration and gives seconds; its errors name it."""
+
     def parse(text: str) -> float:
         try:
             return parse_duration(text)
