@@ -9,9 +9,9 @@ from typing import Any
 
 from llmctl.capabilities import Memory
 from llmctl.environment import Environment, private_dir
-from llmctl.errors import LlmctlError, Unreachable
+from llmctl.errors import LlmctlError, Unreachable, UsageError
 from llmctl.events import Guarantee, Strategy
-from llmctl.profiles import Profile, Selection
+from llmctl.profiles import Api, Profile, Selection
 from llmctl.session import BackEnd, Stream
 
 
@@ -47,6 +47,7 @@ def back_end_for(
         stored: engine state and what is learnt of servers may be written to disk.
 
     Raises:
+        UsageError: a protocol is wanted that is not spoken here.
         LlmctlError: a key, a file or the engine is missing.
     """
     if selection.script is not None:
@@ -54,6 +55,7 @@ def back_end_for(
 
         return ScriptedBackEnd(load_script(selection.script, folder=env.cwd))
     if selection.profile is not None:
+        _check_api(selection.profile.api)
         from llmctl.backends.learning import LearningBackEnd  # noqa: PLC0415  (one is needed)
 
         return LearningBackEnd(
@@ -69,6 +71,15 @@ def back_end_for(
     path = selection.path
     model = weights.default(env) if path is None else weights.given(path)
     return Embedded(model, home=private_dir(env.data / "engine") if stored else None)
+
+
+def _check_api(api: Api) -> None:
+    """Refuse to speak chat where another protocol was asked for."""
+    if api in {Api.RESPONSES, Api.COMPLETIONS}:
+        raise UsageError(
+            f"Single replies can't be had by --api {api} yet.",
+            "Leave --api out to speak chat completions; 'llmctl batch' takes either.",
+        )
 
 
 class Unavailable:

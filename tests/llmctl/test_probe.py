@@ -13,16 +13,25 @@ from typing import Any
 
 import pytest
 
+from llmctl.backends.choose import back_end_for
 from llmctl.backends.learning import LearningBackEnd
 from llmctl.backends.probe import MOST_REPLIES, probe
 from llmctl.backends.probe_answers import cut, is_echo, outcome
 from llmctl.capabilities import Capabilities, Memory, Outcome, Server
 from llmctl.conversation import Message, Options, Prefix, Request
-from llmctl.errors import BelowRequire, Denied, Refused, StrategyUnavailable, Unreachable
+from llmctl.errors import (
+    BelowRequire,
+    Denied,
+    Refused,
+    StrategyUnavailable,
+    Unreachable,
+    UsageError,
+)
 from llmctl.events import Chunk, Guarantee, Strategy
-from llmctl.profiles import PrefixDialect, Profile, TokenCounts
+from llmctl.profiles import Api, PrefixDialect, Profile, Selection, TokenCounts
 from llmctl.resume.ladder import Ladder, rungs
 from tests.support import oracle
+from tests.support.fake_environment import fake_environment
 from tests.support.oracle_server import Fault, OracleServer, Script, Settings
 from tests.support.oracle_wire import Feature, Prefill
 
@@ -235,6 +244,15 @@ def test_what_is_remembered(tmp_path: Path) -> None:
     for spoilt in ("", "[]", "{}", file.read_text().replace("vLLM", 'vLLM"')):
         file.write_text(spoilt)
         assert memory.recall("http://x/v1", "m") is None
+
+
+@pytest.mark.parametrize("api", [Api.RESPONSES, Api.COMPLETIONS])
+def test_another_protocol_is_not_answered_with_chat(tmp_path: Path, api: Api) -> None:
+    selection = Selection("m", Profile(name="x", base_url="http://x/v1", api=api))
+    with fake_environment(tmp_path) as fake, pytest.raises(UsageError, match=str(api)):
+        back_end_for(
+            selection, env=fake.env, connect_timeout=1, key_for=lambda _: None, stored=True
+        )
 
 
 def test_a_memory_that_may_not_write_does_not(tmp_path: Path) -> None:
