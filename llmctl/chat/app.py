@@ -44,7 +44,6 @@ from llmctl.events import (
     Strategy,
 )
 from llmctl.journal import Header, Journal, NoJournal, Recorded
-from llmctl.output import Output
 from llmctl.profiles import Selection
 from llmctl.records import content_of, new_id
 from llmctl.resume.ladder import Ladder, rungs
@@ -72,7 +71,6 @@ class Desk:
 
     terminal: Terminal
     screen: Surface
-    output: Output
     prompt: PromptLine
 
 
@@ -243,7 +241,6 @@ class Chat:
         live: LiveReply
         view = ChatView(
             self.desk.screen,
-            self.desk.output,
             mark=turn.mark,
             on_delivered=journal.delivered,
             tell=lambda event: live.tell(event),  # noqa: PLW0108  (it is made below)
@@ -278,8 +275,9 @@ class Chat:
         )
         self._live = live
         ahead = self.desk.prompt.ahead()
-        with self.desk.terminal.attach(live.press, self._terminal_gone, ahead=ahead):
+        with self.desk.terminal.attach(live.press, self._terminal_gone, ahead=ahead) as keyboard:
             self.last = await live.run()
+            await keyboard.settled()
         self._live = None
         before = content_of(recorded)[0] if recorded is not None else ""
         await _in_thread(self.history.settle, journal, header, before + view.text, self.last.end)
@@ -390,7 +388,8 @@ class Chat:
     def say(self, text: str) -> None:
         """Show lines of talk."""
         for line in text.splitlines():
-            self.desk.screen.line(line)
+            if not self.desk.prompt.say(line):
+                self.desk.screen.line(line)
 
     def complain(self, error: LlmctlError) -> None:
         """Show an error: its sentence and its hint."""
@@ -432,6 +431,8 @@ class Chat:
 
     def _resized(self) -> None:
         self.desk.screen.resized()
+        if self._live is not None:
+            self._live.paint()
 
     def _continued(self) -> None:
         if self._live is not None:

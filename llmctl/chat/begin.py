@@ -94,7 +94,7 @@ def begin(  # noqa: PLR0913  (each is said by its name)
             plain=plain,
             color=config.wants_color(env, env.stdout),
         )
-        desk = Desk(terminal, make_screen(plain), output, prompt)
+        desk = Desk(terminal, make_screen(plain), prompt)
         chat = Chat(
             setup,
             history,
@@ -109,6 +109,7 @@ def begin(  # noqa: PLR0913  (each is said by its name)
         chat.take_over(back_end)
         chat.say(_greeting(setup.selection, config, env))
         with desk.terminal:
+            prompt.type_ahead(terminal.typed_early())
             return anyio.run(chat.run)
 
 

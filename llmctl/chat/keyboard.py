@@ -54,6 +54,9 @@ class Controls(Protocol):
     def hint(self, text: str) -> None:
         """Show a line to the person."""
 
+    def redraw(self) -> None:
+        """Paint the screen anew."""
+
 
 @dataclass(slots=True)
 class Draft:
@@ -127,6 +130,8 @@ class Keyboard:
                 self._ctrl_d()
             case Key.CTRL_Z:
                 self._controls.suspend()
+            case Key.CTRL_L:
+                self._controls.redraw()
             case _:
                 self._edit(press.key)
 

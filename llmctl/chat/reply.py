@@ -100,6 +100,7 @@ class LiveReply:
         self._keyboard = Keyboard(self, draft, time.monotonic)
         self._paused_at = 0.0
         self._by_marker = False
+        self._hint = ""
         self._resumed: Resumed | None = None
 
     async def run(self) -> Finished:
@@ -114,8 +115,10 @@ class LiveReply:
 
     def press(self, press: Press) -> None:
         """Do what a key does."""
+        self._hint = ""
         self._keyboard.press(press)
         self.paint()
+        self._surface.flush()
 
     def interrupt(self) -> None:
         """SIGINT: the same as Ctrl-C."""
@@ -189,8 +192,14 @@ class LiveReply:
             self.paint()
 
     def hint(self, text: str) -> None:
-        """Show a line to the person."""
-        self._surface.line(text)
+        """Show a line to the person, until the next key."""
+        self._hint = text
+        if self._plain:
+            self._surface.line(text)
+
+    def redraw(self) -> None:
+        """Paint the screen anew."""
+        self._surface.redraw()
 
     def _announce(self, change: str) -> None:
         if self._plain:
@@ -231,6 +240,7 @@ class LiveReply:
             tokens_per_s=timing.tokens_per_s,
             seconds=timing.duration_s - timing.paused_s,
             draft=self._draft.text,
+            hint=self._hint,
             queued=tuple(self._draft.queued),
             held="engine held" if self._holding.engine_stands_still else "connection held",
         )

@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from typing import Protocol
 
 from llmctl.events import Channel, Delta, Event
-from llmctl.output import Output
+from llmctl.terminal.surface import Surface
 from llmctl.turn import Mark
-
-
-class Screen(Protocol):
-    """The part of `llmctl.terminal.screen.Screen` that a reply needs."""
-
-    def append(self, text: str, on_shown: Callable[[], None] | None = None) -> None:
-        """Add text behind what is there."""
-
-    def flush(self) -> None:
-        """Paint now what was added."""
 
 
 class ChatView:
@@ -26,7 +14,6 @@ class ChatView:
 
     Args:
         screen: where text goes.
-        output: the writer that the screen writes through.
         mark: where the reply's delivery stands already.
         on_delivered: called from the writer thread with each new mark.
         tell: called with every event that is not text.
@@ -34,20 +21,17 @@ class ChatView:
 
     def __init__(
         self,
-        screen: Screen,
-        output: Output,
+        screen: Surface,
         *,
         mark: Mark,
         on_delivered: Callable[[Mark], None],
         tell: Callable[[Event], None],
     ) -> None:
         self._screen = screen
-        self._output = output
         self._on_delivered = on_delivered
         self._tell = tell
         self._shown = mark
         self._written = mark
-        self._loop_thread = threading.get_ident()
         self._texts: list[str] = []
 
     @property
@@ -69,23 +53,21 @@ class ChatView:
     @property
     def delivered(self) -> Mark:
         """How far the reply has really gone out."""
-        return self._shown if self._output.drain(0) else self._written
+        return self._shown if self._screen.all_out else self._written
 
     @property
     def full(self) -> bool:
         """Whether so much is queued that the session should wait."""
-        return self._output.full
+        return self._screen.full
 
     @property
     def blocked_for(self) -> float:
         """For how many seconds the terminal has now taken nothing."""
-        return self._output.blocked_for
+        return self._screen.blocked_for
 
     def drain(self, timeout: float | None) -> bool:
         """Block until all is out (or ``timeout`` seconds have passed); say whether it is."""
-        if threading.get_ident() == self._loop_thread:
-            self._screen.flush()
-        return self._output.drain(timeout)
+        return self._screen.drain(timeout)
 
     def _went_out(self, mark: Mark) -> None:
         self._written = mark
