@@ -241,11 +241,10 @@ class _Probe:
             half = await spelling(self.client, self.model, first.beginning(prefix))
             prompt = (*first.prompt_ids, *half)
             body = completion_body(self.profile, request, prompt)
-            answer = await self._read(await self.client.post("completions", body))
+            answer = await self._read(await self.client.post("completions", body), prompt)
         except (Refused, StrategyUnavailable):
             return False
-        shown = outcome(prefix, rest, answer.text) is Outcome.CONTINUES
-        return shown and answer.prompt_ids == prompt
+        return outcome(prefix, rest, answer.text) is Outcome.CONTINUES
 
     async def _behind(self, way: PrefixDialect, prefix: str, tokens: int) -> Answer | None:
         """Return what is written behind a prefix; None if that is refused."""
@@ -259,10 +258,13 @@ class _Probe:
         body = self._body(tokens, way, after)
         return await self._read(await self.client.post("chat/completions", body, base_url=base_url))
 
-    async def _read(self, response: httpx2.Response) -> Answer:
+    async def _read(
+        self, response: httpx2.Response, prompt: tuple[int, ...] | None = None
+    ) -> Answer:
         listener = Listener()
         reader = ReplyReader(listener)
-        stream = ChatStream(response, self.client, reader, [])
+        ids = prompt is not None
+        stream = ChatStream(response, self.client, reader, [], expects_ids=ids, prompt=prompt)
         try:
             await stream.begin()
             chunks = [chunk async for chunk in stream]
