@@ -288,6 +288,8 @@ class Policy:
         held: that process left it paused with the generation read on.
         limits: how long things may take.
         retry_delays_s: seconds before each further try.
+        syncs: make the journal survive a power cut when the reply ends; a journal that many
+            replies share is synced by who shares it.
     """
 
     ends_on_pause: bool = True
@@ -296,6 +298,7 @@ class Policy:
     held: bool = False
     limits: Limits = field(default_factory=Limits)
     retry_delays_s: tuple[float, ...] = RETRY_DELAYS_S
+    syncs: bool = True
 
 
 class Session:
@@ -625,13 +628,14 @@ class Session:
         return None
 
     async def _finish(self, end: End) -> Finished:
-        await anyio.to_thread.run_sync(self._view.drain, GIVE_UP_FLUSH_S)
+        await self._out()
         mark = self._view.delivered
         timing = self._clocks.timing(self._new_tokens(mark))
         resumable = end.resumable or self._only_refused(end)
         self._journal.delivered(mark)
         self._journal.ended(end, timing, resumable=resumable)
-        await anyio.to_thread.run_sync(self._journal.sync)
+        if self._policy.syncs:
+            await anyio.to_thread.run_sync(self._journal.sync)
         finished = Finished(
             generation=self._started.generation,
             end=end,
@@ -643,13 +647,18 @@ class Session:
             problem=self._problem_of(end),
         )
         self._view.show(finished, mark)
-        await anyio.to_thread.run_sync(self._view.drain, GIVE_UP_FLUSH_S)
+        await self._out()
         return finished
 
     def _only_refused(self, end: End) -> bool:
         """Whether an earlier process's reply is as it was: only going on was refused."""
         unchanged = self.turn.received.deltas == self._had
         return end is End.REFUSED and self._policy.continues and unchanged
+
+    async def _out(self) -> None:
+        """Wait a moment for output that is still under way; where there is none, not at all."""
+        if not self._view.drain(0):
+            await anyio.to_thread.run_sync(self._view.drain, GIVE_UP_FLUSH_S)
 
     def _new_tokens(self, mark: Mark) -> int | None:
         if mark.tokens is None or self._first_count is None:
