@@ -52,12 +52,8 @@ if TYPE_CHECKING:
         default_registry,
     )
     from ._shield import Shield
-    from ._stream import (
-        CancelableStream,
-        ChunkedStream,
-        cancelable_stream,
-        chunked_cancelable_stream,
-    )
+    from ._stream import CancelableStream, ChunkedStream, chunked_cancelable_stream
+    from ._stream_limits import cancelable_stream
     from ._threads import check_cancelled, current_token, run_in_thread
 
 __all__ = (
@@ -136,12 +132,8 @@ _LOADED_ON_USE = {
         "RegistryStatistics",
         "default_registry",
     ),
-    "_stream": (
-        "CancelableStream",
-        "ChunkedStream",
-        "cancelable_stream",
-        "chunked_cancelable_stream",
-    ),
+    "_stream": ("CancelableStream", "ChunkedStream", "chunked_cancelable_stream"),
+    "_stream_limits": ("cancelable_stream",),
     "_threads": ("check_cancelled", "current_token", "run_in_thread"),
 }
 _HOME = {name: module for module, names in _LOADED_ON_USE.items() for name in names}

@@ -30,7 +30,8 @@ from cancelable_core._background import Background
 from cancelable_core._errors import CancelationError
 from cancelable_core._operation import Cancelable
 from cancelable_core._sources import TimeoutSource
-from cancelable_core._stream import CancelableStream, cancelable_stream
+from cancelable_core._stream import CancelableStream
+from cancelable_core._stream_limits import cancelable_stream
 from cancelable_core._types import CancelationReason
 
 from .asgi import (

@@ -238,7 +238,7 @@ def test_a_hundred_thousand_operations_leave_nothing_behind(backend: str) -> Non
         return before, _objects_of_ours()
 
     before, after = anyio.run(main, backend=backend)
-    assert after == before
+    assert after <= before
     assert not token._callbacks
 
 
