@@ -44,6 +44,7 @@ class CancelableStream(Generic[T]):
     ``close()``. Until then an iteration that was broken off can be taken up again.
 
     Example:
+        >>> from cancelable_core import Cancelable
         >>> async def numbers():
         ...     for number in range(3):
         ...         yield number
