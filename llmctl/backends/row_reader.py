@@ -18,6 +18,11 @@ from llmctl.events import Channel, Chunk, Usage
 _TICK = Chunk(channel=Channel.REASONING, tokens=1)
 """Stands for a sign of life that is not text (part of a tool call)."""
 
+_QUICK_EVENT = {"id", "object", "created", "model", "service_tier", "system_fingerprint",
+                "provider", "choices", "usage", "obfuscation"}  # fmt: skip
+_QUICK_CHOICE = {"index", "delta", "logprobs", "finish_reason", "native_finish_reason",
+                 "stop_reason"}  # fmt: skip
+
 
 class RowReader(ReplyReader):
     """Reads chat completions and completions.
@@ -34,6 +39,7 @@ class RowReader(ReplyReader):
         super().__init__(counter)
         self.fold = Fold()
         self._expected = choices
+        self._slow = choices > 1
 
     @property
     def ended(self) -> bool:
@@ -41,6 +47,32 @@ class RowReader(ReplyReader):
         return self.done or (
             self.finish_reason is not None and self.fold.finished >= self._expected
         )
+
+    def quick(self, data: str) -> str | None:
+        """Return the text of an event that is nothing but that; None if it has to be `read`.
+
+        Most events are: one choice, some content, nothing counted. What a look at them must
+        not miss (halves of characters, ids, totals) sends the rest of the stream the long way.
+        """
+        if self._slow:
+            return None
+        try:
+            event = jiter.from_json(data.encode())
+            (choice,) = event["choices"]
+            delta = choice["delta"]
+            text = delta["content"]
+        except (ValueError, KeyError, TypeError):
+            return None
+        plain = (
+            _QUICK_EVENT.issuperset(event)
+            and _QUICK_CHOICE.issuperset(choice)
+            and len(delta) == 1
+            and choice["index"] == 0
+            and choice.get("finish_reason") is None
+            and choice.get("logprobs") is None
+            and event.get("usage") is None
+        )
+        return text if plain and isinstance(text, str) else None
 
     def read(self, data: str, kind: str = "message") -> list[Chunk]:
         """Return what one event adds; see `ReplyReader.read`."""
@@ -50,11 +82,14 @@ class RowReader(ReplyReader):
         try:
             event = jiter.from_json(data.encode("utf-8", "surrogatepass"))
         except ValueError:
+            self._slow = True
             return super().read(data, kind)  # half of a surrogate pair, or no JSON at all
         try:
-            return self._event(event, kind)
+            chunks = self._event(event, kind)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError("JSON of another shape") from error
+        self._slow |= any(chunk.tokens is not None for chunk in chunks)
+        return chunks
 
     def _event(self, event: Mapping[str, Any], kind: str) -> list[Chunk]:
         chunks = super()._event(event, kind)
@@ -81,6 +116,7 @@ class ResponsesReader(RowReader):
 
     def __init__(self) -> None:
         super().__init__(TokenCounter())
+        self._slow = True
 
     @property
     def ended(self) -> bool:

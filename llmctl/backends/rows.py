@@ -26,7 +26,10 @@ from llmctl.events import Chunk, Guarantee, Strategy
 from llmctl.profiles import Profile, TokenCounts
 
 if TYPE_CHECKING:
-    from llmctl.backends.openai_client import OpenAiClient
+    import httpx2
+
+    from llmctl.backends.wire import WireResponse
+    from llmctl.backends.wire_client import WireClient
 
 CHAT, COMPLETIONS, RESPONSES = "chat/completions", "completions", "responses"
 """Where rows go, below the server's address."""
@@ -75,14 +78,14 @@ class RowServer:
         self.usage = profile.usage_in_stream
         self._key = key
         self._connect_timeout_s = connect_timeout_s
-        self._made: OpenAiClient | None = None
+        self._made: WireClient | None = None
         self._making = anyio.Lock()
 
     def back_end(self, target: RowTarget) -> RowBackEnd:
         """Return the back end of one row."""
         return RowBackEnd(self, target)
 
-    async def client(self) -> OpenAiClient:
+    async def client(self) -> WireClient:
         """Return the connections, made when they are first wanted.
 
         Raises:
@@ -146,8 +149,7 @@ class RowBackEnd:
         self._server.on_headers(response.headers)
         reader = self._reader(request)
         self.fold = reader.fold
-        stream = RowStream(response, client, reader, [])
-        stream.on_units = self._server.on_units
+        stream = RowStream(response, client, reader, self._server.on_units)
         try:
             await stream.begin()
             yield stream
@@ -160,7 +162,7 @@ class RowBackEnd:
     async def aclose(self) -> None:
         """Do nothing: the connections are the server's."""
 
-    async def _ask(self, client: OpenAiClient, request: Request, known: str) -> Any:  # noqa: ANN401
+    async def _ask(self, client: WireClient, request: Request, known: str) -> Any:  # noqa: ANN401
         server = self._server
         base_url = server.profile.prefix_base_url if known else None
         if server.usage:
@@ -214,7 +216,17 @@ _BOUNDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 class RowStream(ChatStream):
     """A reply of which every read of the socket is one chunk."""
 
-    on_units: Callable[[int], None] = staticmethod(lambda _units: None)
+    def __init__(
+        self,
+        response: httpx2.Response | WireResponse,
+        client: WireClient,
+        reader: RowReader,
+        on_units: Callable[[int], None],
+    ) -> None:
+        super().__init__(response, client, reader, [])  # type: ignore[arg-type]
+        self._rows = reader
+        self._on_units = on_units
+        self._more_units = 0
 
     async def __anext__(self) -> Chunk:
         """Return what the next read brings; see `ChatStream.__anext__`."""
@@ -222,8 +234,30 @@ class RowStream(ChatStream):
         ready, channel = self._ready, run[0].channel
         while ready and ready[0].channel is channel and ready[0].finish_reason is None:
             run.append(ready.popleft())
-        self.on_units(sum(map(_units, run)))
+        units, self._more_units = sum(map(_units, run)) + self._more_units, 0
+        self._on_units(units)
         return run[0] if len(run) == 1 else merged(run)
+
+    def _take(self, data: bytes) -> None:
+        """Take in what a read brought; runs of plain text need no chunk for each piece."""
+        texts: list[str] = []
+        for event in self._decoder.feed(data):
+            text = self._rows.quick(event.data)
+            if text is not None:
+                texts.append(text)
+                continue
+            self._flush(texts)
+            self._event(event)
+            if self._rows.done:
+                self._end()
+                return
+        self._flush(texts)
+
+    def _flush(self, texts: list[str]) -> None:
+        if texts:
+            self._more_units += len(texts) - 1
+            self._put(Chunk("".join(texts)))
+            texts.clear()
 
 
 def merged(chunks: list[Chunk]) -> Chunk:
@@ -257,7 +291,7 @@ def _supported(profile: Profile, target: RowTarget) -> Mapping[Strategy, Guarant
     return {**prefix, Strategy.INSTRUCT: Guarantee.BEST_EFFORT}
 
 
-def _client(profile: Profile, key: str | None, connect_timeout_s: float | None) -> OpenAiClient:
-    from llmctl.backends.openai_client import OpenAiClient  # noqa: PLC0415  (takes 0.5 s)
+def _client(profile: Profile, key: str | None, connect_timeout_s: float | None) -> WireClient:
+    from llmctl.backends.wire_client import WireClient  # noqa: PLC0415  (takes 0.5 s)
 
-    return OpenAiClient(profile, key, connect_timeout_s=connect_timeout_s)
+    return WireClient(profile, key, connect_timeout_s=connect_timeout_s)

@@ -187,7 +187,7 @@ class Attempt:
             journal=self._journal,
             view=self._view,
             started=self._started(),
-            policy=Policy(ends_on_pause=False, limits=manner.limits_of(item), retry_delays_s=()),
+            policy=_policy(manner.limits_of(item)),
         )
         self._view.go_on = self._session.resume
 
@@ -295,3 +295,7 @@ class Attempt:
     def _started(self) -> Started:
         row, back_end = self.item.row, self._back_end
         return Started(row.id, row.id, str(row.body.get("model")), back_end.name, back_end.api)
+
+
+def _policy(limits: Limits) -> Policy:
+    return Policy(ends_on_pause=False, limits=limits, retry_delays_s=(), syncs=False)

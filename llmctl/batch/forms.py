@@ -77,6 +77,16 @@ def row_of(line: Line, recipe: Recipe, *, is_json: bool) -> Row:
     return row
 
 
+def id_of_line(line: Line, *, is_json: bool) -> str:
+    """Return the id of a line's item, whatever else the line says.
+
+    Raises:
+        BadLine: it has none.
+    """
+    data = _object(line.text) if is_json else {}
+    return _id(data.get("custom_id", data.get("id", f"line-{line.number}")))
+
+
 def _single(body: Mapping[str, Any]) -> bool:
     return (body.get("n") or 1) == 1 and not body.get("tools")
 

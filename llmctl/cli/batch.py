@@ -195,3 +195,56 @@ def start(  # noqa: PLR0913  (each parameter is an option)
             shard=Shard() if shard is None else Shard.parse(shard),
         )  # fmt: skip
         return run_job(job, config, invocation, as_json=as_json, dry_run=dry_run)
+
+
+@app.command()
+def status(
+    context: typer.Context,
+    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The batch's output.")],
+    *,
+    state: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Its state, if not in OUTPUT.llmctl.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
+) -> None:
+    """Say how a batch stands, also while it runs."""
+    import json  # noqa: PLC0415  (start-up)
+
+    from llmctl.batch.status import status_of  # noqa: PLC0415  (start-up)
+    from llmctl.cli.batch_parts import status_words  # noqa: PLC0415
+
+    env = here(context).env
+    found = status_of(env.resolve(output), None if state is None else env.resolve(state))
+    env.say(json.dumps(found.as_json()) if as_json else status_words(found))
+
+
+@app.command()
+def merge(
+    context: typer.Context,
+    sources: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="Outputs of shards, or OpenAI's result files."),
+    ],
+    *,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="OUTPUT", help="Complete items, a line each.")
+    ],
+    order: Annotated[
+        str, typer.Option(metavar="ORDER", help="'input' sorts as --input has the items.")
+    ] = "files",
+    source: Annotated[
+        Path | None, typer.Option("--input", metavar="INPUT", help="The batch's input.")
+    ] = None,
+) -> int:
+    """Put files of results together: every item once, complete ones before others."""
+    from llmctl.batch.merge import merge as merged  # noqa: PLC0415  (start-up)
+    from llmctl.cli.batch_parts import merge_words, ordering  # noqa: PLC0415
+
+    env = here(context).env
+    came = merged(
+        [env.resolve(path) for path in sources],
+        env.resolve(output),
+        order=ordering(order, source, env),
+    )
+    env.note(merge_words(came))
+    return 8 if came.failed or came.missing else 0

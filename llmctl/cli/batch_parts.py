@@ -12,8 +12,10 @@ from pathlib import Path
 
 from llmctl.batch.check import Census
 from llmctl.batch.job import Job
+from llmctl.batch.merge import Merged
 from llmctl.batch.program import Program
 from llmctl.batch.rules import DEFAULT_SHARE
+from llmctl.batch.status import BatchStatus
 from llmctl.batch.tally import Prices
 from llmctl.batch.watchers import Bar, Events, Lines, Progress
 from llmctl.cli.invocation import Invocation
@@ -161,3 +163,36 @@ def choice(text: str, option: str, among: tuple[str, ...]) -> str:
     if text in among:
         return text
     raise UsageError(f"{option} takes {' or '.join(among)}, not '{text}'.")
+
+
+def status_words(status: BatchStatus) -> str:
+    """Return how a batch stands, for people."""
+    of = "" if status.items is None else f" of {status.items:,}"
+    lines = [f"{status.complete:,}{of} complete, {status.tokens:,} tokens"]
+    lines += [f"{count:,} {standing}" for standing, count in status.ended.items()]
+    if status.holder is not None:
+        owner, silent_s = status.holder.owner, status.holder.silent_s
+        what = "running" if status.is_live else "left behind"
+        lines.append(f"{what}: pid {owner.pid} on {owner.host}, heartbeat {silent_s:.0f} s ago")
+    return "\n".join(lines)
+
+
+def ordering(order: str, source: Path | None, env: Environment) -> Path | None:
+    """Return the input whose order is wanted, None for that of the files.
+
+    Raises:
+        UsageError: the input is wanted and not named, or named and not wanted.
+    """
+    if choice(order, "--order", ("files", "input")) == "files":
+        return None
+    if source is None:
+        raise UsageError("--order input needs the input.", "Add --input INPUT.")
+    return env.resolve(source)
+
+
+def merge_words(merged: Merged) -> str:
+    """Return what came of a merge, for people."""
+    parts = [f"{merged.complete:,} complete", f"{merged.failed:,} failed"]
+    parts += [f"{merged.twice:,} lines for items that were there already"] if merged.twice else []
+    parts += [f"{merged.missing:,} items have no line"] if merged.missing else []
+    return "merge: " + ", ".join(parts)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import random
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.support.batches import Batch, vllm
-from tests.support.oracle_server import OracleProcess
+from tests.support.oracle_server import Counters, OracleProcess
 
 pytestmark = pytest.mark.slow
+
+
+def has_come_to(tokens: float, counters: Counters) -> bool:
+    """Say whether the server has generated so many."""
+    return counters.tokens >= tokens
 
 
 def go_through(batch: Batch, kills: int, seed: int) -> None:
@@ -22,7 +28,7 @@ def go_through(batch: Batch, kills: int, seed: int) -> None:
         sign = chance.choice([signal.SIGKILL, signal.SIGINT])
         moment = batch.server.counters.tokens + chance.uniform(0.01, 0.9 / kills) * whole
         with batch.start("--concurrency", "16", "--canary", "0") as process:
-            batch.server.wait_until(lambda c, m=moment: c.tokens >= m, timeout_s=60)
+            batch.server.wait_until(partial(has_come_to, moment), timeout_s=60)
             process.send_signal(sign)
             if sign is signal.SIGINT:
                 process.send_signal(sign)

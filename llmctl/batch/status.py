@@ -1,0 +1,97 @@
+"""How a batch stands, from its files alone: also while another process works on it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llmctl.batch.lease import Held, look
+from llmctl.batch.results import errors_path, state_path
+from llmctl.batch.state import ITEMS
+from llmctl.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStatus:
+    """How a batch stands.
+
+    Attributes:
+        items: how many the state knows; None where there is no state.
+        complete: lines in the output.
+        ended: how the last run left the others, by the word for it.
+        tokens: of the replies that are complete, as their servers counted them.
+        holder: the process that works on it.
+    """
+
+    items: int | None
+    complete: int
+    ended: dict[str, int] = field(default_factory=dict)
+    tokens: int = 0
+    holder: Held | None = None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a process works on it."""
+        return self.holder is not None and self.holder.is_live
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the published form."""
+        owner = self.holder.owner if self.holder is not None and self.is_live else None
+        return {
+            "items": self.items,
+            "complete": self.complete,
+            "ended": self.ended,
+            "completion_tokens": self.tokens,
+            "live": None
+            if owner is None or self.holder is None
+            else {
+                "host": owner.host,
+                "pid": owner.pid,
+                "since": owner.since,
+                "heartbeat_s": round(self.holder.silent_s, 1),
+            },
+        }
+
+
+def status_of(output: Path, state: Path | None = None) -> BatchStatus:
+    """Look at a batch.
+
+    Args:
+        output: its OUTPUT.
+        state: its state folder, where it is not beside the output.
+
+    Raises:
+        UsageError: there is no such batch.
+    """
+    folder = state or state_path(output)
+    if not output.exists() and not folder.exists():
+        raise UsageError(f"There is no batch {output}.")
+    complete = tokens = 0
+    for row in _rows(output):
+        complete += 1
+        usage = (row["response"]["body"] or {}).get("usage") or {}
+        tokens += usage.get("completion_tokens") or usage.get("output_tokens") or 0
+    items = sum(1 for _ in _rows(folder / ITEMS)) if (folder / ITEMS).exists() else None
+    return BatchStatus(items, complete, _ended(output), tokens, look(folder))
+
+
+def _ended(output: Path) -> dict[str, int]:
+    """Count how the incomplete items stand, as of the end of the last run."""
+    counts: dict[str, int] = {}
+    for row in _rows(errors_path(output)):
+        standing = row["llmctl"]["standing"]
+        counts[standing] = counts.get(standing, 0) + 1
+    return counts
+
+
+def _rows(path: Path) -> Iterator[Any]:
+    """Yield a file's whole lines; none if it does not exist."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                yield json.loads(line)
