@@ -44,7 +44,7 @@ class CancelableStream(Generic[T]):
     ``close()``. Until then an iteration that was broken off can be taken up again.
 
     Example:
-        >>> from cancelable_core import Cancelable
+        >>> from cancelable_core import Cancelable, cancelable_stream
         >>> async def numbers():
         ...     for number in range(3):
         ...         yield number
