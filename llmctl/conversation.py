@@ -65,7 +65,7 @@ class Request:
             options=Options(**options),
         )
 
-    def with_options(self, **changes: Any) -> Self:
+    def with_options(self, **changes: Any) -> Self:  # noqa: ANN401  (each has its own type)
         """Return a copy with some options replaced."""
         return replace(self, options=replace(self.options, **changes))
 
