@@ -15,7 +15,7 @@ from cancelable_core import Cancelable, CancelationToken, cancelable, cancelable
 maintenance = CancelationToken(name="maintenance")
 
 
-@cancelable(timeout=0.1)
+@cancelable(timeout=0.6)
 async def fetch(cancel: Cancelable, url: str) -> str:
     await cancel.report_progress(f"asking for {url}")
     await anyio.sleep(0.01 if url == "/fast" else 60)
@@ -27,7 +27,7 @@ async def nightly_job() -> None:
     await anyio.sleep(60)
 
 
-@cancelable(timeout=0.1)
+@cancelable(timeout=0.6)
 async def numbers() -> AsyncIterator[int]:
     number = 0
     while True:

@@ -20,7 +20,7 @@ from cancelable_core import (
 async def rows(start: int = 0) -> AsyncIterator[int]:
     try:
         for number in range(start, 20):
-            await anyio.sleep(0.01)
+            await anyio.sleep(0.02)
             yield number
     finally:
         print("  (the source was closed)")
@@ -28,7 +28,7 @@ async def rows(start: int = 0) -> AsyncIterator[int]:
 
 async def stopped_and_resumed() -> None:
     seen: list[int] = []
-    async with Cancelable.with_timeout(0.1, when_cancelled="absorb") as cancel:
+    async with Cancelable.with_timeout(0.2, when_cancelled="absorb") as cancel:
         async for row in cancelable_stream(rows(), cancel, buffer_partial=True):
             seen.append(row)
     partial = cancel.context.partial_result

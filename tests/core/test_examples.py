@@ -18,7 +18,7 @@ EXAMPLES = sorted(
     path for path in (ROOT / "examples").rglob("*.py") if "__pycache__" not in path.parts
 )
 DASHBOARD = re.compile(
-    r"\d running · \d+ ended · [\d.]+/s\n"
+    r"\d+ running · \d+ ended · [\d.]+/s\n"
     r"durations: .*\n(?s:.*)"
     r"OPERATION +STATUS +FOR  PROGRESS\n"
     r"(?s:.*)0 running · 20 ended · [\d.]+/s\n"
