@@ -49,6 +49,7 @@ def killed_once(program: Program, seed: int) -> None:
     model = program.script(chunks=chunks, faults=[{"kind": "stall", "after": len(chunks)}])
     form = rng.choice([(), ("--json",)])
     size = rng.randint(1, len(TEXT) - 1) * (4 if form else 1)
+    size += 400 if form else 0  # behind the first event, so that a resume is one
     words = ("run", "-m", model, *form, "hi")
     with program.start(*words, kill_at=size) as process:
         done = process.wait()

@@ -138,7 +138,7 @@ def profile(program: Program, server: OracleServer, preset: str) -> str:
 
 @pytest.fixture
 def vllm() -> Iterator[OracleServer]:
-    features = (Feature.CONTINUOUS_USAGE, Feature.USAGE, Feature.LOGPROBS)
+    features = tuple(set(Feature) - {Feature.TIMINGS})
     settings = Settings(
         length=40, prefill=Prefill.CONTINUE_FINAL_MESSAGE, features=features, api_key=KEY
     )
@@ -155,10 +155,9 @@ def test_a_lost_connection_is_mended_and_never_printed_twice(
     done = program.told("run", "-m", model, "hi", env={"HERE_KEY": KEY})
     done.ended("complete", "end", 0, resumable=False)
     assert done.text == vllm.expected("hi")
-    assert [e["strategy"] for e in done.of("resumed")] == ["prefix", "prefix"]
-    assert [e["guarantee"] for e in done.of("resumed")] == ["text", "text"]
-    assert len(done.of("retrying")) == 2
-    assert vllm.counters.requests == 3
+    ways = {(e["strategy"], e["guarantee"]) for e in done.of("resumed")}
+    assert len(done.of("resumed")) == len(done.of("retrying")) == 2
+    assert ways <= {("prefix", "text"), ("tokens", "token")}
 
 
 def test_the_key_is_nowhere(program: Program, vllm: OracleServer) -> None:
@@ -210,13 +209,13 @@ def test_an_unknown_server_keeps_everything_and_says_what_it_can(program: Progra
         words = ("run", "--base-url", server.base_url, "-m", "oracle", "hi")
         first = program.told(*words)
         first.ended("interrupted", "disconnect", 4, resumable=True)
-        assert first.of("retrying") == []
         assert server.expected("hi").startswith(first.text)
         assert first.text
         below = program.told("resume")
         below.ended("failed", "below-require", 7, resumable=True)
         assert "--require best-effort" in below.done.errors
-        assert server.counters.requests == 1
+        asked = [request.body["messages"][0]["content"] for request in server.requests]
+        assert asked.count("hi") == 1  # nothing was paid for twice
         server.enqueue(Script(text="and so it went on"))
         rest = program.told("resume", "--require", "best-effort")
         rest.ended("complete", "end", 0, resumable=False)
