@@ -181,8 +181,10 @@ async def _wake_by_cancel() -> float:
     async with Cancelable.with_token(token, when_cancelled="absorb"):
         thread = threading.Timer(0.0005, cancel)
         thread.start()
-        await anyio.Event().wait()
-    woken = time.perf_counter()
+        try:
+            await anyio.Event().wait()
+        finally:
+            woken = time.perf_counter()
     thread.join()
     return woken - stamp.at
 
@@ -197,8 +199,10 @@ async def _wake_by_event(post: Callable[[Callable[[], object]], object]) -> floa
 
         thread = threading.Timer(0.0005, cancel)
         thread.start()
-        await anyio.Event().wait()
-    woken = time.perf_counter()
+        try:
+            await anyio.Event().wait()
+        finally:
+            woken = time.perf_counter()
     thread.join()
     return woken - stamp.at
 
