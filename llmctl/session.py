@@ -470,6 +470,8 @@ class Session:
             opening = self._source.start()
         elif self._source.spent(prefix):
             self._take_in(Chunk(finish_reason="length"))
+            if not self._may_deliver:
+                self._announce(Strategy.HELD, self._source.guarantee)
             return
         else:
             opening = self._source.go_on(prefix, self._clocks.token)

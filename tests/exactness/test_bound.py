@@ -6,8 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.exactness.shown import shown
 from tests.support.processes import Cli
 
@@ -23,11 +21,6 @@ def leave_three_of_three(journal: Path) -> None:
     journal.write_text("".join(f"{json.dumps(record)}\n" for record in kept))
 
 
-@pytest.mark.xfail(
-    raises=TimeoutError,
-    strict=True,
-    reason="Session._read takes in the end of a spent reply and announces no resume: it waits on",
-)
 def test_all_tokens_are_here_but_not_the_end(tmp_path: Path) -> None:
     cli = Cli(tmp_path)
     script = cli.cwd / "script.json"
