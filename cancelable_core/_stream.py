@@ -124,29 +124,40 @@ class CancelableStream(Generic[T]):
                 return self._alone(Limits(self._operation))
             label, status = self._operation.label, self._operation.status
             raise RuntimeError(f"operation {label} is {status}: a stream needs a running one")
-        return self._in_scope() if self._report_interval is None else self._reporting()
+        items = self._in_scope() if self._items is None else self._kept(self._items)
+        return items if self._report_interval is None else self._reporting(items)
 
     async def _in_scope(self) -> AsyncGenerator[T, None]:
-        causes = self._operation._causes  # looked at for every item
-        keep = None if self._items is None else self._items.append
+        # Everything in this loop is paid for by every item; hence its twin below.
+        causes = self._operation._causes
         await self._until_stopped()
         async for item in self._source:
             self._position += 1
-            if keep is not None:
-                keep(item)
             yield item
             if causes:
                 await self._until_stopped()
         await self._complete()
 
-    async def _reporting(self) -> AsyncGenerator[T, None]:
-        interval = self._report_interval or 1
-        async for item in self._in_scope():
+    async def _kept(self, items: deque[T]) -> AsyncGenerator[T, None]:
+        causes, keep = self._operation._causes, items.append
+        await self._until_stopped()
+        async for item in self._source:
+            self._position += 1
+            keep(item)
             yield item
-            if self._position % interval == 0:
-                await self._operation.report_progress(
-                    f"{self._position} items", {"position": self._position}
-                )
+            if causes:
+                await self._until_stopped()
+        await self._complete()
+
+    async def _reporting(self, items: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+        interval = self._report_interval or 1
+        async with aclosing(items):
+            async for item in items:
+                yield item
+                if self._position % interval == 0:
+                    await self._operation.report_progress(
+                        f"{self._position} items", {"position": self._position}
+                    )
 
     async def _alone(self, limits: Limits) -> AsyncGenerator[T, None]:
         """Without a block around the loop: limits hold while pulling, not in the loop's body."""
