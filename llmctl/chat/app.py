@@ -57,6 +57,9 @@ from llmctl.terminal.tty import Terminal
 from llmctl.turn import Turn
 from llmctl.unfinished import request_to_go_on_with
 
+WARM_UP_AFTER_S = 0.1
+"""Seconds until the engine or the client is loaded, so that the prompt is there by then."""
+
 CANCEL_AGAIN_S = 0.02
 """Seconds until a prompt that could not be ended yet is ended again."""
 
@@ -356,7 +359,8 @@ class Chat:
         return Ladder(self.back_end, request, rungs(self._instruction), self.config.require)
 
     async def _warm_up(self) -> None:
-        """Load the engine or the client while the person types."""
+        """Load the engine or the client while the person types; the prompt comes first."""
+        await anyio.sleep(WARM_UP_AFTER_S)
         try:
             await self.back_end.ready()
         except LlmctlError:
