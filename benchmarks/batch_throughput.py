@@ -43,8 +43,8 @@ def messages(number: int) -> list[dict[str, str]]:
 
 async def openai_loop(url: str, streams: int, requests: int) -> int:
     """Read replies with the package's typed streams."""
-    import openai  # noqa: PLC0415
     import httpx2  # noqa: PLC0415
+    import openai  # noqa: PLC0415
 
     limits = httpx2.Limits(max_connections=streams, max_keepalive_connections=streams)
     client = openai.AsyncOpenAI(
@@ -61,10 +61,11 @@ async def openai_loop(url: str, streams: int, requests: int) -> int:
                 stream=True,
                 stream_options={"include_usage": True},
             )
-            text = []
-            async for chunk in stream:
-                if chunk.choices and chunk.choices[0].delta.content:
-                    text.append(chunk.choices[0].delta.content)
+            text = [
+                chunk.choices[0].delta.content
+                async for chunk in stream
+                if chunk.choices and chunk.choices[0].delta.content
+            ]
             count += len(text)
 
     await asyncio.gather(*(worker(list(range(n, requests, streams))) for n in range(streams)))
@@ -115,7 +116,7 @@ def llmctl_batch(url: str, streams: int, requests: int) -> int:
         )
         report = run(job, model="m")
         assert report.status == 0, report  # noqa: S101
-        output = [json.loads(line) for line in Path(folder, "out.jsonl").open()]
+        output = map(json.loads, Path(folder, "out.jsonl").read_text().splitlines())
         text = (row["response"]["body"]["choices"][0]["message"]["content"] for row in output)
         return sum(part.count(" token") for part in text)
 

@@ -30,8 +30,10 @@ HIGHEST = 2048
 """Requests at a time that `Auto` never exceeds."""
 WINDOW_S = 0.5
 """Seconds that one look takes at least."""
+LONGEST_WINDOW_S = 5.0
+"""Seconds that it takes at most."""
 
-_BUSY = 0.8
+_LOOKS_A_PLACE = 4  # a beginning and an end, twice
 _WORTH_DOUBLING = 1.2
 _WORTH_MORE = 1.05
 _WORSE = 0.9
@@ -68,7 +70,7 @@ class Auto:
     highest: float = HIGHEST
     _since: float | None = None
     _units: int = 0
-    _busy: int = 0
+    _peak: int = 0
     _looks: int = 0
     _refused: int = 0
     _steady: int = 0
@@ -80,7 +82,7 @@ class Auto:
     def sample(self, running: int, now: float) -> None:
         """Look at how many run, whenever one begins or ends."""
         self._looks += 1
-        self._busy += running >= _BUSY * self.limit
+        self._peak = max(self._peak, running)
         self._turn(now)
 
     def units(self, units: int, now: float) -> None:
@@ -101,16 +103,21 @@ class Auto:
     def _turn(self, now: float) -> None:
         if self._since is None:
             self._begin(now)
-        elif now - self._since >= WINDOW_S:
+        elif self._has_seen_enough(now - self._since):
             self._judge(self._units / (now - self._since))
             self._begin(now)
 
+    def _has_seen_enough(self, seconds: float) -> bool:
+        """Say whether a window may be judged: short replies come in waves, long ones flow."""
+        waves = self._looks >= _LOOKS_A_PLACE * self.limit
+        return seconds >= WINDOW_S and (waves or seconds >= LONGEST_WINDOW_S)
+
     def _begin(self, now: float) -> None:
-        self._since, self._units, self._busy, self._looks, self._refused = now, 0, 0, 0, 0
+        self._since, self._units, self._peak, self._looks, self._refused = now, 0, 0, 0, 0
 
     def _judge(self, rate: float) -> None:
         """Decide what the window that is over means for the next."""
-        if self._refused or not self._units or self._busy * 2 < self._looks:
+        if self._refused or not self._units or self._peak < int(self.limit):
             self._steady = 0
             return
         if self._before is None:

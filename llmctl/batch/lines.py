@@ -140,8 +140,9 @@ class InputLines:
 def _read_line(file: BinaryIO) -> bytes | None:
     """Return the next line without its end; None, having passed it, if it is too long."""
     line = file.readline(LONGEST_LINE + 2)
-    if len(line) <= LONGEST_LINE or line.endswith(b"\n"):
-        return line.removesuffix(b"\n").removesuffix(b"\r")
+    content = line.removesuffix(b"\n").removesuffix(b"\r")
+    if len(content) <= LONGEST_LINE:
+        return content
     while line and not line.endswith(b"\n"):
         line = file.readline(_BLOCK)
     return None

@@ -30,7 +30,7 @@ base_url = "{url}"
 
 def vllm(**settings: Any) -> Settings:
     """Return the settings of a server that behaves like vLLM."""
-    features = (Feature.USAGE, Feature.CONTINUOUS_USAGE)
+    features = (Feature.USAGE, Feature.CONTINUOUS_USAGE, Feature.TOKEN_IDS)
     return Settings(prefill=Prefill.CONTINUE_FINAL_MESSAGE, features=features, **settings)
 
 

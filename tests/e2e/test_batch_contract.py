@@ -1,0 +1,362 @@
+"""What ``llmctl batch`` promises, from outside: files, exit statuses, going on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.batches import Batch, content, prompt, vllm
+from tests.support.oracle_server import Fault, OracleServer, Script, Settings
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def server() -> Iterator[OracleServer]:
+    with OracleServer(vllm()) as server:
+        yield server
+
+
+@pytest.fixture
+def batch(tmp_path: Path, server: OracleServer) -> Batch:
+    return Batch(tmp_path, server, items=6, length=12)
+
+
+def test_all_complete_and_again_is_nothing_to_do(batch: Batch, server: OracleServer) -> None:
+    done = batch.run()
+    assert (done.returncode, done.stdout) == (0, b"")
+    batch.assert_complete()
+    row = batch.rows()[0]
+    assert row["error"] is None
+    assert row["response"]["status_code"] == 200
+    assert row["response"]["body"]["object"] == "chat.completion"
+    assert row["response"]["body"]["usage"]["completion_tokens"] == 12
+    assert set(row["llmctl"]) >= {
+        "attempts",
+        "resumes",
+        "finish_reason",
+        "first_token_s",
+        "duration_s",
+        "wasted_tokens",
+    }
+    assert batch.errors() == []
+    asked = server.counters.requests
+    assert batch.run().returncode == 0
+    assert server.counters.requests == asked
+    batch.assert_complete()
+
+
+def test_new_lines_are_new_work_changed_ones_are_not_taken(
+    batch: Batch, server: OracleServer
+) -> None:
+    assert batch.run().returncode == 0
+    batch.items = 8
+    batch.write(range(8))
+    assert batch.run().returncode == 0
+    batch.assert_complete()
+    batch.write(range(8), temperature=0.5)
+    refused = batch.run()
+    assert refused.returncode == 2
+    assert "changed: row-0" in refused.errors
+    batch.write(range(7))
+    refused = batch.run()
+    assert refused.returncode == 2
+    assert "gone: row-7" in refused.errors
+    asked = server.counters.requests
+    batch.write(range(7), max_tokens=5)
+    assert batch.run("--accept-changed").returncode == 0
+    assert server.counters.requests == asked + 7
+    assert len(batch.rows()) == 8
+    assert batch.run().returncode == 0
+
+
+def test_without_its_state_what_is_complete_counts(batch: Batch, server: OracleServer) -> None:
+    assert batch.run().returncode == 0
+    for file in batch.state.iterdir():
+        file.unlink()
+    batch.state.rmdir()
+    asked = server.counters.requests
+    assert batch.run().returncode == 0
+    assert server.counters.requests == asked
+    batch.assert_complete()
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["{"], "line 1: not JSON"),
+        (['{"custom_id":"a","method":"POST","url":"/v1/x","body":{}}'], "line 1: unknown url"),
+        (['{"id":"a","prompt":"x"}'] * 2, "line 2: the id 'a' is already on line 1"),
+        (['{"id":"a","prompt":"x","model":"other"}'], "line 1: model 'other'"),
+        (['{"id":"a","promt":"x"}'], "did you mean 'prompt'"),
+        (['{"id":"a"}'], "line 1: no 'prompt'"),
+        (["\xff"], "line 1: not UTF-8"),
+    ],
+)
+def test_bad_lines_are_told_before_anything_is_spent(
+    batch: Batch, server: OracleServer, lines: list[str], said: str
+) -> None:
+    batch.input.write_bytes("\n".join(lines).encode("latin-1"))
+    done = batch.run()
+    assert done.returncode == 2
+    assert said in done.errors
+    assert server.counters.requests == 0
+    assert not batch.output.exists()
+
+
+def test_forms_of_input(batch: Batch, tmp_path: Path) -> None:
+    text = tmp_path / "prompts.txt"
+    text.write_bytes(b"\xef\xbb\xbfone length=3\r\n\r\ntwo length=3\r\n")
+    done = batch.cli.run("batch", str(text), "-o", str(batch.output), "-m", "oracle/oracle")
+    assert done.returncode == 0, done.errors
+    assert {row["custom_id"] for row in batch.rows()} == {"line-1", "line-3"}
+    lines = '{"id":"m","messages":[{"role":"user","content":"hi length=3"}],"metadata":{"k":1}}\n'
+    piped = batch.cli.run(
+        "batch", "-", "-o", str(tmp_path / "piped.jsonl"), "-m", "oracle/oracle",
+        stdin=lines.encode(),
+    )  # fmt: skip
+    assert piped.returncode == 0, piped.errors
+    (row,) = [json.loads(line) for line in (tmp_path / "piped.jsonl").read_text().splitlines()]
+    assert row["metadata"] == {"k": 1}
+
+
+def test_refused_rows_fail_and_are_tried_again_only_when_asked(
+    batch: Batch, server: OracleServer
+) -> None:
+    poison = Script(fault=Fault("http", status=400, message="no"), match=prompt(3, 12))
+    server.enqueue(poison)
+    done = batch.run()
+    assert done.returncode == 8
+    (error,) = batch.errors()
+    assert error["custom_id"] == "row-3"
+    assert error["response"] is None
+    assert error["error"]["kind"] == "refused"
+    assert len(batch.rows()) == 5
+    asked = server.counters.requests
+    assert batch.run().returncode == 8
+    assert server.counters.requests == asked
+    assert batch.run("--retry-failed").returncode == 0
+    batch.assert_complete()
+    assert batch.errors() == []
+
+
+def test_transient_faults_are_retried_and_gone_on_with(batch: Batch, server: OracleServer) -> None:
+    server.enqueue(
+        Script(fault=Fault("http", status=500), match=prompt(1, 12)),
+        Script(fault=Fault("cut", after_tokens=5), match=prompt(2, 12)),
+        Script(fault=Fault("garbage", after_tokens=4), match=prompt(4, 12)),
+    )
+    assert batch.run().returncode == 0
+    batch.assert_complete()
+    facts = {row["custom_id"]: row["llmctl"] for row in batch.rows()}
+    assert facts["row-1"]["attempts"] == 2
+    assert facts["row-2"]["resumes"][0]["strategy"] == "prefix"
+    assert facts["row-2"]["resumes"][0]["position"]["tokens"] == 5
+    usage = {row["custom_id"]: row["response"]["body"]["usage"] for row in batch.rows()}
+    assert usage["row-2"]["completion_tokens"] == 12
+    assert usage["row-2"]["prompt_tokens"] == usage["row-1"]["prompt_tokens"]
+
+
+def test_what_cannot_be_gone_on_with_begins_anew_or_fails(tmp_path: Path) -> None:
+    with OracleServer(Settings(prefill="ignored")) as server:
+        batch = Batch(tmp_path, server, items=2, length=12)
+        words = ["batch", str(batch.input), "-o", str(batch.output), "-m", "oracle",
+                 "--base-url", server.base_url]  # fmt: skip
+        server.enqueue(Script(fault=Fault("cut", after_tokens=5), match=prompt(1, 12)))
+        failed = batch.cli.run(*words, "--otherwise", "fail")
+        assert failed.returncode == 8
+        (error,) = batch.errors()
+        assert error["partial"]["content"]
+        assert batch.cli.run(*words).returncode == 0
+        batch.assert_complete()
+        (row,) = [row for row in batch.rows() if row["custom_id"] == "row-1"]
+        assert row["llmctl"]["wasted_tokens"] > 0
+
+
+def test_wrong_key_and_unknown_model_stop_at_the_canary(tmp_path: Path) -> None:
+    with OracleServer(vllm(api_key="right", models=("oracle",))) as server:
+        batch = Batch(tmp_path, server, items=5)
+        done = batch.run()
+        assert done.returncode == 3
+        assert "API key" in done.errors
+        assert server.counters.requests == 1
+
+
+def test_nobody_there_is_exit_4(batch: Batch) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+    words = ["batch", str(batch.input), "-o", str(batch.output), "-m", "oracle", "--base-url", url]
+    done = batch.cli.run(*words)
+    assert done.returncode == 4
+    assert "Nothing answers" in done.errors
+
+
+def test_item_timeout_keeps_the_partial_reply(tmp_path: Path) -> None:
+    with OracleServer(vllm(delay_s=0.02)) as server:
+        batch = Batch(tmp_path, server, items=3, length=100)
+        server.enqueue(Script(fault=Fault("stall", after_tokens=10), match=prompt(1, 100)))
+        done = batch.run("--item-timeout", "5", "--canary", "0")
+        assert done.returncode == 8, done.errors
+        (error,) = batch.errors()
+        assert error["llmctl"]["cause"] == "total"
+        assert batch.server.expected(prompt(1, 100)).startswith(error["partial"]["content"])
+        assert error["partial"]["tokens"] == 10
+        assert batch.run().returncode == 0
+        batch.assert_complete()
+        assert server.counters.tokens <= 302  # a token of half a character is generated again
+
+
+def test_idle_timeout_cuts_and_goes_on(tmp_path: Path) -> None:
+    with OracleServer(vllm()) as server:
+        batch = Batch(tmp_path, server, items=3)
+        server.enqueue(Script(fault=Fault("stall", after_tokens=10), match=prompt(1, 30)))
+        assert batch.run("--idle-timeout", "1").returncode == 0
+        batch.assert_complete()
+        assert server.counters.tokens <= 92  # a token of half a character is generated again
+
+
+def test_deadline_is_exit_9_and_resumable(tmp_path: Path) -> None:
+    with OracleServer(vllm(delay_s=0.05)) as server:
+        batch = Batch(tmp_path, server, items=4, length=100)
+        done = batch.run("--deadline", "2", "--canary", "0")
+        assert done.returncode == 9, done.errors
+        assert {row["llmctl"]["cause"] for row in batch.errors()} == {"deadline"}
+        assert batch.run("--canary", "0").returncode == 0
+        batch.assert_complete()
+
+
+def test_budgets_are_exit_9(batch: Batch, server: OracleServer) -> None:
+    done = batch.run("--max-requests", "2")
+    assert done.returncode == 9
+    assert server.counters.requests == 2
+    assert batch.run("--max-output-tokens", "20", "--concurrency", "1").returncode == 9
+    assert batch.cli.run(*batch.words("--max-cost", "1")).returncode == 2
+    assert batch.run().returncode == 0
+    batch.assert_complete()
+
+
+def test_first_interrupt_drains_second_cuts(tmp_path: Path) -> None:
+    with OracleServer(vllm(delay_s=0.05)) as server:
+        batch = Batch(tmp_path, server, items=6, length=60)
+        with batch.start("--concurrency", "2", "--canary", "0") as process:
+            server.wait_until(lambda counters: counters.tokens > 10, timeout_s=30)
+            process.send_signal(signal.SIGINT)
+            done = process.wait(60)
+        assert done.returncode == 130, done.errors
+        assert len(batch.rows()) == 2
+        with batch.start("--concurrency", "2", "--canary", "0") as process:
+            server.wait_until(lambda counters: counters.tokens > 130, timeout_s=30)
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.3)  # two at once may arrive as one
+            process.send_signal(signal.SIGINT)
+            done = process.wait(60)
+        assert done.returncode == 130, done.errors
+        assert len(batch.errors()) == 2
+        assert batch.run("--concurrency", "6").returncode == 0
+        batch.assert_complete()
+
+
+def test_sigterm_drains_for_the_grace(tmp_path: Path) -> None:
+    with OracleServer(vllm(delay_s=0.05)) as server:
+        batch = Batch(tmp_path, server, items=3, length=400)
+        with batch.start("--canary", "0", "--grace", "500ms") as process:
+            server.wait_until(lambda counters: counters.tokens > 10, timeout_s=30)
+            process.send_signal(signal.SIGTERM)
+            began = time.monotonic()
+            done = process.wait(60)
+        assert done.returncode == 143, done.errors
+        assert time.monotonic() - began < 10
+        assert {row["llmctl"]["cause"] for row in batch.errors()} == {"SIGTERM"}
+
+
+def test_second_process_is_told(tmp_path: Path) -> None:
+    with OracleServer(vllm(delay_s=0.05)) as server:
+        batch = Batch(tmp_path, server, items=3, length=200)
+        with batch.start("--canary", "0") as process:
+            server.wait_until(lambda counters: counters.tokens > 5, timeout_s=30)
+            second = batch.run()
+            assert second.returncode == 2
+            assert f"pid {process.pid}" in second.errors
+            assert socket.gethostname() in second.errors
+            status = json.loads(batch.cli.run("batch", "status", str(batch.output), "--json").text)
+            assert status["live"]["pid"] == process.pid
+            process.send_signal(signal.SIGKILL)
+            process.wait(30)
+
+
+def test_retry_after_holds_the_whole_endpoint(tmp_path: Path) -> None:
+    with OracleServer(vllm()) as server:
+        batch = Batch(tmp_path, server, items=30)
+        fault = Fault("http", status=429, retry_after="2")
+        server.enqueue(Script(fault=fault, match=prompt(5, 30)))
+        assert batch.run("--concurrency", "4").returncode == 0
+        batch.assert_complete()
+        requests = server.requests
+        (refusal,) = [record for record in requests if record.status == 429]
+        assert refusal.ended_ns is not None
+        after = [r.arrived_ns for r in requests if r.arrived_ns > refusal.ended_ns + 50_000_000]
+        assert min(after) >= refusal.ended_ns + 2_000_000_000
+
+
+def test_shards_and_merge(batch: Batch, tmp_path: Path) -> None:
+    pattern = str(tmp_path / "part-{shard}.jsonl")
+    assert batch.cli.run("batch", str(batch.input), "-o", "x.jsonl", "--shard", "0/3",
+                         "-m", "oracle/oracle").returncode == 2  # fmt: skip
+    for index in range(3):
+        done = batch.cli.run("batch", str(batch.input), "-o", pattern, "--shard", f"{index}/3",
+                             "-m", "oracle/oracle")  # fmt: skip
+        assert done.returncode == 0, done.errors
+    parts = [str(tmp_path / f"part-{index}.jsonl") for index in range(3)]
+    merged = batch.cli.run("batch", "merge", "-o", str(batch.output), "--order", "input",
+                           "--input", str(batch.input), *reversed(parts))  # fmt: skip
+    assert merged.returncode == 0, merged.errors
+    batch.assert_complete()
+    assert [row["custom_id"] for row in batch.rows()] == [f"row-{n}" for n in range(6)]
+
+
+def test_dry_run_asks_nothing(batch: Batch, server: OracleServer) -> None:
+    done = batch.run("--dry-run", "--max-tokens", "100", "--price", "1,10", "--json")
+    assert done.returncode == 0
+    told: dict[str, Any] = json.loads(done.text)
+    assert told["items"] == 6
+    assert told["max_output_tokens"] == 600
+    assert told["max_cost"] > 0.006
+    assert server.counters.requests == 0
+    assert not batch.output.exists()
+    assert not batch.state.exists()
+
+
+def test_events(batch: Batch) -> None:
+    done = batch.run("--json")
+    events = [json.loads(line) for line in done.text.splitlines()]
+    assert events[0]["type"] == "started"
+    assert sum(event["type"] == "item" for event in events) == 6
+    assert (events[-1]["type"], events[-1]["exit_code"]) == ("finished", 0)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_read_only_output_is_told(batch: Batch, tmp_path: Path) -> None:
+    batch.output.touch(0o400)
+    done = batch.run("--state", str(tmp_path / "state"))
+    assert done.returncode == 2
+
+
+def test_markers(batch: Batch, server: OracleServer) -> None:
+    server.enqueue(
+        Script(inserts={3: "!!STOP"}, match=prompt(1, 12)),
+        Script(inserts={3: "!!PAUSE"}, match=prompt(2, 12)),
+    )
+    assert batch.run("--marker", "!!STOP=stop", "--marker", "!!PAUSE=pause").returncode == 0
+    rows = {row["custom_id"]: row for row in batch.rows()}
+    assert rows["row-1"]["llmctl"]["markers"][0]["action"] == "stop"
+    assert rows["row-2"]["llmctl"]["markers"][0]["marker"] == "!!PAUSE"
+    assert "!!" not in content(rows["row-1"]) + content(rows["row-2"])

@@ -1,0 +1,140 @@
+"""Lines, shards, rows and what identifies them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmctl.batch.forms import Recipe, row_of
+from llmctl.batch.lines import LONGEST_LINE, BadLine, InputLines, Line, Shard
+from llmctl.batch.row import Path as To
+from llmctl.batch.row import Row
+from llmctl.conversation import Options
+from llmctl.errors import UsageError
+
+RECIPE = Recipe(model="m")
+
+
+def row(data: dict[str, Any] | str, recipe: Recipe = RECIPE) -> Row:
+    is_json = not isinstance(data, str)
+    text = json.dumps(data) if is_json else data
+    return row_of(Line(7, str(text).encode()), recipe, is_json=is_json)
+
+
+WHOLE = Shard()
+
+
+def lines(path: Path, shard: Shard = WHOLE) -> list[tuple[int, bytes | None]]:
+    return [(line.number, line.data) for line in InputLines(path, shard)]
+
+
+def test_line_ends_blank_lines_and_a_bom(tmp_path: Path) -> None:
+    path = tmp_path / "in.txt"
+    path.write_bytes(b"\xef\xbb\xbfa\r\n\n  \nb\nlast")
+    assert lines(path) == [(1, b"a"), (4, b"b"), (5, b"last")]
+
+
+@pytest.mark.parametrize("count", range(1, 12))
+def test_shards_have_every_line_once(tmp_path: Path, count: int) -> None:
+    path = tmp_path / "in.txt"
+    path.write_bytes(b"".join(b"x" * (n % 5) + b"\n" for n in range(40)) + b"end")
+    parts = [lines(path, Shard(index, count)) for index in range(count)]
+    assert [line for part in parts for line in part] == lines(path)
+
+
+def test_a_file_that_grows_ends_where_it_ended(tmp_path: Path) -> None:
+    path = tmp_path / "in.txt"
+    path.write_bytes(b"a\n")
+    source = InputLines(path)
+    with path.open("ab") as file:
+        file.write(b"b\n")
+    assert [line.data for line in source] == [b"a"]
+
+
+def test_a_line_that_is_too_long_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "in.txt"
+    path.write_bytes(b"x" * (LONGEST_LINE + 1) + b"\nok\n")
+    first, second = InputLines(path)
+    with pytest.raises(BadLine, match="longer than 64 MiB"):
+        _ = first.text
+    assert second.text == "ok"
+
+
+@pytest.mark.parametrize("text", ["", "1", "3/3", "-1/2", "a/b", "1/0"])
+def test_shards_that_are_none(text: str) -> None:
+    with pytest.raises(UsageError):
+        Shard.parse(text)
+
+
+def test_what_the_row_says_wins() -> None:
+    recipe = Recipe(
+        model="m", system="be brief", options=Options(temperature=1.0, max_tokens=9, stop=("x",))
+    )
+    made = row({"id": 5, "prompt": "hi", "temperature": 0, "metadata": [1]}, recipe)
+    assert made.id == "5"
+    assert made.metadata == [1]
+    assert made.body == {
+        "messages": [
+            {"role": "system", "content": "be brief"},
+            {"role": "user", "content": "hi"},
+        ],
+        "temperature": 0,
+        "max_tokens": 9,
+        "stop": ["x"],
+        "model": "m",
+    }
+
+
+def test_openai_lines_are_kept_as_they_are() -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": [{"type": "text"}]}], "n": 2}
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body}
+    made = row(line)
+    assert made.body == body
+    assert made.is_exact_only
+
+
+def test_identity_is_the_effective_request() -> None:
+    short = row({"id": "a", "prompt": "hi", "max_tokens": 3})
+    same = row({"id": "a", "prompt": "hi"}, Recipe(model="m", options=Options(max_tokens=3)))
+    renamed = row(
+        {"id": "a", "prompt": "hi", "max_tokens": 3},
+        Recipe(model="m", max_tokens_field="max_completion_tokens"),
+    )
+    assert short.digest == same.digest == renamed.digest
+    assert row({"id": "a", "prompt": "ho", "max_tokens": 3}).digest != short.digest
+    assert row({"id": "a", "prompt": "hi"}, Recipe(model="n")).digest != short.digest
+
+
+def test_a_seed_of_its_own_does_not_change_what_a_row_is() -> None:
+    made = row({"id": "a", "prompt": "hi"})
+    seeded = made.with_seed(1)
+    assert seeded.digest == made.digest
+    assert seeded.body["seed"] == made.with_seed(1).body["seed"] != made.with_seed(2).body["seed"]
+    assert row({"id": "a", "prompt": "hi", "seed": 4}).with_seed(1).body["seed"] == 4
+
+
+def test_other_apis() -> None:
+    completion = row("hi", Recipe(model="m", path=To.COMPLETIONS))
+    assert completion.body == {"prompt": "hi", "model": "m"}
+    response = row("hi", Recipe(model="m", path=To.RESPONSES, options=Options(max_tokens=4)))
+    assert response.body["input"] == [{"role": "user", "content": "hi"}]
+    assert response.body["max_output_tokens"] == 4
+
+
+def test_a_request_keeps_what_no_noun_names() -> None:
+    made = row({"id": "a", "prompt": "hi", "options": {"top_k": 4}, "stop": "x", "max_tokens": 3})
+    request = made.as_request()
+    assert request.options.extra == {"top_k": 4}
+    assert (request.options.stop, request.options.max_tokens) == (("x",), 3)
+
+
+def test_tools_and_odd_messages_are_not_for_the_engine() -> None:
+    engine = Recipe(model="local", chat_only=True)
+    assert row("hi", engine).body["model"] == "local"
+    tool = {"role": "tool", "content": "x", "tool_call_id": "1"}
+    for data in ({"messages": [tool]}, {"prompt": "x", "options": {"n": 2}}):
+        with pytest.raises(BadLine, match="embedded engine"):
+            row({"id": "a", **data}, engine)
