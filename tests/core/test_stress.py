@@ -244,7 +244,9 @@ def test_a_hundred_thousand_operations_leave_nothing_behind(backend: str) -> Non
 
 def _objects_of_ours() -> int:
     gc.collect()
-    return sum(type(each).__module__.startswith("cancelable_core") for each in gc.get_objects())
+    return sum(
+        str(type(each).__module__).startswith("cancelable_core") for each in gc.get_objects()
+    )
 
 
 @pytest.mark.parametrize("listeners", [0, 3])
