@@ -7,10 +7,10 @@ one chunk, so that a thousand streams cost what their bytes cost and not what th
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 from anyio import to_thread
@@ -21,7 +21,7 @@ from llmctl.backends.fold import Fold
 from llmctl.backends.row_reader import ResponsesReader, RowReader
 from llmctl.backends.token_counts import TokenCounter
 from llmctl.conversation import Prefix, Request
-from llmctl.errors import Refused, StrategyUnavailable
+from llmctl.errors import Overloaded, Refused, StrategyUnavailable
 from llmctl.events import Chunk, Guarantee, Strategy
 from llmctl.profiles import Profile, TokenCounts
 
@@ -31,8 +31,26 @@ if TYPE_CHECKING:
     from llmctl.backends.wire import WireResponse
     from llmctl.backends.wire_client import WireClient
 
+Gate = Callable[[], Awaitable[None]]
+
 CHAT, COMPLETIONS, RESPONSES = "chat/completions", "completions", "responses"
 """Where rows go, below the server's address."""
+
+
+class Listener(Protocol):
+    """Hears what a server says about how much may be asked of it."""
+
+    async def gate(self) -> None:
+        """Wait until a request may be written."""
+
+    def headers(self, headers: Mapping[str, str]) -> None:
+        """A reply begins."""
+
+    def refused(self, error: Overloaded) -> None:
+        """The server is too busy."""
+
+    def units(self, units: int) -> None:
+        """So many tokens came (pieces, where tokens are not told)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +77,7 @@ class RowServer:
         profile: what is known about it.
         key: the API key; None sends none.
         connect_timeout_s: how long a connection may take to come about, in seconds.
-        on_headers: told the headers of every answer that is a reply.
-        on_units: told how many tokens (pieces, where tokens are not told) a read brought.
+        hears: is told what the server's answers say, as soon as they do.
     """
 
     def __init__(
@@ -69,12 +86,10 @@ class RowServer:
         *,
         key: str | None,
         connect_timeout_s: float | None,
-        on_headers: Callable[[Mapping[str, str]], None] = lambda _headers: None,
-        on_units: Callable[[int], None] = lambda _units: None,
+        hears: Listener,
     ) -> None:
         self.profile = profile
-        self.on_headers = on_headers
-        self.on_units = on_units
+        self.hears = hears
         self.usage = profile.usage_in_stream
         self._key = key
         self._connect_timeout_s = connect_timeout_s
@@ -95,7 +110,7 @@ class RowServer:
             async with self._making:
                 if self._made is None:
                     self._made = await to_thread.run_sync(
-                        _client, self.profile, self._key, self._connect_timeout_s
+                        _client, self.profile, self._key, self._connect_timeout_s, self.hears.gate
                     )
         return self._made
 
@@ -145,11 +160,16 @@ class RowBackEnd:
             raise StrategyUnavailable(f"{self.name} is not known to go on by {by}.")
         known = after.text if after is not None and by is not None else ""
         client = await self._server.client()
-        response = await self._ask(client, request, known)
-        self._server.on_headers(response.headers)
+        try:
+            response = await self._ask(client, request, known)
+        except Overloaded as error:
+            if error.busy:
+                self._server.hears.refused(error)
+            raise
+        self._server.hears.headers(response.headers)
         reader = self._reader(request)
         self.fold = reader.fold
-        stream = RowStream(response, client, reader, self._server.on_units)
+        stream = RowStream(response, client, reader, self._server.hears.units)
         try:
             await stream.begin()
             yield stream
@@ -291,7 +311,9 @@ def _supported(profile: Profile, target: RowTarget) -> Mapping[Strategy, Guarant
     return {**prefix, Strategy.INSTRUCT: Guarantee.BEST_EFFORT}
 
 
-def _client(profile: Profile, key: str | None, connect_timeout_s: float | None) -> WireClient:
+def _client(
+    profile: Profile, key: str | None, connect_timeout_s: float | None, gate: Gate
+) -> WireClient:
     from llmctl.backends.wire_client import WireClient  # noqa: PLC0415  (takes 0.5 s)
 
-    return WireClient(profile, key, connect_timeout_s=connect_timeout_s)
+    return WireClient(profile, key, connect_timeout_s=connect_timeout_s, gate=gate)

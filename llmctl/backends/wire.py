@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from urllib.parse import SplitResult, urlsplit
 
 from llmctl.backends.chunked import BadBody, Body, body_of
@@ -28,6 +28,9 @@ _HIGH_WATER = 1 << 20
 _LONGEST_HEAD = 1 << 16
 
 
+Gate = Callable[[], Awaitable[None]]
+
+
 class WireBroken(Exception):
     """The connection failed, or what came is not HTTP."""
 
@@ -38,12 +41,14 @@ class Wire:
     Args:
         base_url: the server's address.
         connect_timeout_s: how long a connection may take to come about, in seconds.
+        gate: awaited on a connection just before a request is written.
     """
 
-    def __init__(self, base_url: str, *, connect_timeout_s: float | None) -> None:
+    def __init__(self, base_url: str, *, connect_timeout_s: float | None, gate: Gate) -> None:
         self._url = urlsplit(base_url)
         self._tls = ssl.create_default_context() if self._url.scheme == "https" else None
         self._connect_timeout_s = connect_timeout_s
+        self._gate = gate
         self._idle: list[_Connection] = []
         self._all: set[_Connection] = set()
 
@@ -80,6 +85,7 @@ class Wire:
 
     async def _ask(self, connection: _Connection, request: bytes) -> WireResponse:
         try:
+            await self._gate()
             connection.write(request)
             status, headers = await connection.head()
             return WireResponse(self, connection, status, headers)

@@ -16,7 +16,7 @@ import httpx2
 
 from llmctl.backends.openai_client import OpenAiClient
 from llmctl.backends.openai_errors import BROKEN_STREAM
-from llmctl.backends.wire import Wire, WireBroken, WireResponse
+from llmctl.backends.wire import Gate, Wire, WireBroken, WireResponse
 from llmctl.profiles import Profile, is_on_this_machine
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class WireClient:
         profile: where the server is.
         key: the API key; None sends none.
         connect_timeout_s: how long a connection may take to come about, in seconds.
+        gate: awaited just before a request is written.
 
     Raises:
         Refused: the key can't be a key.
@@ -45,13 +46,14 @@ class WireClient:
     broken_stream = (*BROKEN_STREAM, WireBroken)
 
     def __init__(
-        self, profile: Profile, key: str | None, *, connect_timeout_s: float | None = None
+        self, profile: Profile, key: str | None, *, connect_timeout_s: float | None, gate: Gate
     ) -> None:
+        self._gate = gate
         self._general = OpenAiClient(profile, key, connect_timeout_s=connect_timeout_s)
         self.explain = self._general.explain
         self._base_url = profile.base_url
         self._headers = {**self._general.headers, "Accept-Encoding": "identity"}
-        self._wire = Wire(profile.base_url, connect_timeout_s=connect_timeout_s)
+        self._wire = Wire(profile.base_url, connect_timeout_s=connect_timeout_s, gate=gate)
         self._direct = not _goes_through_proxy(profile.base_url)
 
     async def post(
@@ -60,6 +62,7 @@ class WireClient:
         """Send a body and return the answer; see `OpenAiClient.post`."""
         url = urljoin((base_url or self._base_url).rstrip("/") + "/", path)
         if not self._direct or not self._wire.serves(url):
+            await self._gate()
             return await self._general.post(path, body, base_url=base_url)
         data = _encode(body).encode("utf-8", "replace")
         try:

@@ -168,7 +168,8 @@ class Outcomes:
         error, end = attempt.error, finished.end
         if isinstance(error, Overloaded) and error.busy:
             endpoint.answered()
-            endpoint.limiter.refused(error.retry_after, now)
+            if endpoint.counts_chunks:  # a server's limiter has heard it already
+                endpoint.limiter.refused(error.retry_after, now)
         elif end in _SILENT and not isinstance(error, Overloaded):
             endpoint.vanished(now)
         elif end is End.FIRST_TOKEN_TIMEOUT:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+
+import anyio
 
 from llmctl.backends.choose import back_end_for, fetch
 from llmctl.backends.rows import RowServer
@@ -18,6 +20,7 @@ from llmctl.batch.rules import Rules
 from llmctl.clocks import Limits
 from llmctl.config import Config
 from llmctl.environment import Environment
+from llmctl.errors import Overloaded
 from llmctl.profiles import Api, Profile, Selection, resolve_model
 from llmctl.resume.ladder import rungs
 from llmctl.templates import load_template
@@ -113,8 +116,12 @@ async def fleet_of(  # noqa: PLR0913  (what a run is made of)
     for selection in selections:
         limiter = _limiter(job, selection, len(selections))
         if selection.profile is not None:
-            server = _server(selection.profile, config, key_for(selection.profile))
-            _connect(server, limiter, arrived, clock)
+            server = RowServer(
+                selection.profile,
+                key=key_for(selection.profile),
+                connect_timeout_s=config.connect_timeout,
+                hears=Ear(limiter, arrived, clock),
+            )
             name, seeds = selection.profile.name, selection.profile.accepts_seed
             fleet.endpoints.append(Endpoint(name, OnServer(server), limiter, accepts_seed=seeds))
             continue
@@ -138,26 +145,31 @@ async def fleet_of(  # noqa: PLR0913  (what a run is made of)
     return fleet
 
 
-def _server(profile: Profile, config: Config, key: str | None) -> RowServer:
-    return RowServer(profile, key=key, connect_timeout_s=config.connect_timeout)
+@dataclass(frozen=True, slots=True)
+class Ear:
+    """Lets the limiter hear what a server's answers say and bring."""
 
+    limiter: Limiter
+    arrived: Callable[[int], None]
+    clock: Callable[[], float]
 
-def _connect(
-    server: RowServer,
-    limiter: Limiter,
-    arrived: Callable[[int], None],
-    clock: Callable[[], float],
-) -> None:
-    """Let the limiter hear what a server's answers say and bring."""
+    async def gate(self) -> None:
+        """Hold back what was begun before the server asked to wait."""
+        while (seconds := self.limiter.blocked_s(self.clock())) > 0:  # noqa: ASYNC110  (a time)
+            await anyio.sleep(seconds)
 
-    def on_headers(headers: Mapping[str, str]) -> None:
-        limiter.headers(headers, clock())
+    def headers(self, headers: Mapping[str, str]) -> None:
+        """Read what remains."""
+        self.limiter.headers(headers, self.clock())
 
-    def on_units(units: int) -> None:
-        arrived(units)
-        limiter.units(units, clock())
+    def refused(self, error: Overloaded) -> None:
+        """Wait as long as the server says, whoever's turn it is."""
+        self.limiter.refused(error.retry_after, self.clock())
 
-    server.on_headers, server.on_units = on_headers, on_units
+    def units(self, units: int) -> None:
+        """Count what has come."""
+        self.arrived(units)
+        self.limiter.units(units, self.clock())
 
 
 def _limiter(job: Job, selection: Selection, endpoints: int) -> Limiter:
