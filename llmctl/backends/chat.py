@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio import to_thread
 
-from llmctl.backends.chat_body import chat_body
+from llmctl.backends.chat_body import COUNTING_FIELDS, chat_body
 from llmctl.backends.chat_reply import ReplyReader
 from llmctl.backends.chat_stream import CLOSE_S, ChatStream
 from llmctl.backends.seam import Seam
@@ -172,15 +173,25 @@ class ChatBackEnd:
         return sent, after.text[len(sent) :]
 
     async def _ask(self, client: OpenAiClient, request: Request, sent: str) -> httpx2.Response:
-        """Post the request; one that is refused for asking for the usage is sent without."""
-        if self._usage:
+        """Post the request; what was refused and nobody chose is left out from then on."""
+        while True:
             try:
                 return await self._post(client, request, sent)
             except Refused as refusal:
-                if not _names_usage(refusal):
+                if not self._leave_out(refusal.message):
                     raise
+
+    def _leave_out(self, refusal: str) -> bool:
+        """Stop asking for a way of counting that a refusal names; say whether it names one."""
+        counts = self._profile.token_counts
+        if counts is not None and COUNTING_FIELDS[counts] in refusal:
+            self._profile = replace(self._profile, token_counts=None)
+            self.supports = _supported(self._profile)
+        elif self._usage and _names_usage(refusal):
             self._usage = False
-        return await self._post(client, request, sent)
+        else:
+            return False
+        return True
 
     async def _post(self, client: OpenAiClient, request: Request, sent: str) -> httpx2.Response:
         body = chat_body(self._profile, request, usage=self._usage, after=sent)
@@ -218,5 +229,5 @@ def _supported(profile: Profile) -> Mapping[Strategy, Guarantee]:
     return {**tokens, **prefix, Strategy.INSTRUCT: Guarantee.BEST_EFFORT}
 
 
-def _names_usage(refusal: Refused) -> bool:
-    return "stream_options" in refusal.message or "include_usage" in refusal.message
+def _names_usage(refusal: str) -> bool:
+    return "stream_options" in refusal or "include_usage" in refusal

@@ -13,6 +13,14 @@ from typing import Any, assert_never
 from llmctl.conversation import Options, Request
 from llmctl.profiles import PrefixDialect, Profile, TokenCounts
 
+COUNTING_FIELDS: Mapping[TokenCounts, str] = {
+    TokenCounts.USAGE: "continuous_usage_stats",
+    TokenCounts.TIMINGS: "timings_per_token",
+    TokenCounts.IDS: "return_token_ids",
+    TokenCounts.LOGPROBS: "logprobs",
+}
+"""The field by which each way of counting is asked for."""
+
 
 def chat_body(
     profile: Profile, request: Request, *, usage: bool, after: str = ""
@@ -43,13 +51,9 @@ def _counting(profile: Profile, *, usage: bool) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     match profile.token_counts:
         case TokenCounts.USAGE if usage:
-            options["continuous_usage_stats"] = True
-        case TokenCounts.TIMINGS:
-            fields["timings_per_token"] = True
-        case TokenCounts.IDS:
-            fields["return_token_ids"] = True
-        case TokenCounts.LOGPROBS:
-            fields["logprobs"] = True
+            options[COUNTING_FIELDS[TokenCounts.USAGE]] = True
+        case TokenCounts.TIMINGS | TokenCounts.IDS | TokenCounts.LOGPROBS as counts:
+            fields[COUNTING_FIELDS[counts]] = True
         case TokenCounts.USAGE | None:
             pass
         case other:

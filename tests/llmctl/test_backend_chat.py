@@ -27,6 +27,7 @@ from llmctl.conversation import Message, Options, Prefix, Request
 from llmctl.errors import (
     ConnectTimedOut,
     ContextFull,
+    Denied,
     Disconnected,
     LlmctlError,
     Overloaded,
@@ -331,7 +332,7 @@ async def test_finish_reasons_that_are_no_end(reason: str, kind: type[LlmctlErro
         ({"message": "boom", "code": 503}, Overloaded),
         ({"message": "boom", "type": "overloaded_error"}, Overloaded),
         ({"message": "boom", "code": "rate_limit_exceeded"}, Overloaded),
-        ({"message": "boom", "code": "insufficient_quota"}, Refused),
+        ({"message": "boom", "code": "insufficient_quota"}, Denied),
         ({"message": "boom", "code": 400}, Refused),
         ({"message": "boom", "code": "context_length_exceeded"}, ContextFull),
         ("boom", Disconnected),
@@ -418,10 +419,10 @@ async def test_a_server_that_keeps_the_body_open_holds_nobody_up() -> None:
     ("status", "kind", "said"),
     [
         (400, Refused, "no good"),
-        (401, Refused, "key"),
-        (402, Refused, "quota"),
-        (403, Refused, "no good"),
-        (404, Refused, "no good"),
+        (401, Denied, "key"),
+        (402, Denied, "quota"),
+        (403, Denied, "no good"),
+        (404, Denied, "no good"),
         (408, Overloaded, "HTTP 408"),
         (409, Overloaded, "HTTP 409"),
         (413, Refused, "no good"),
@@ -531,6 +532,20 @@ async def test_a_server_that_refuses_to_be_asked_for_usage_is_asked_without_it()
         assert text_of(await reply(made)) == "a"
         asked = ["stream_options" in body for body in server.bodies]
         assert asked == [True, False, False]  # it was remembered
+
+
+async def test_a_server_that_refuses_to_count_is_asked_without_it() -> None:
+    sorry = b'{"error": {"message": "Unrecognized request argument: return_token_ids"}}'
+    no = answer(sorry, JSON, status="400 Bad Request")
+    yes = answer(stream_of("a"), SSE)
+    counting = {"token_counts": TokenCounts.IDS, "token_prompts": True}
+    async with canned(no, yes, yes) as server, back_end(server.url, **counting) as made:
+        assert Strategy.TOKENS in made.supports
+        assert text_of(await reply(made)) == "a"
+        assert text_of(await reply(made)) == "a"
+        asked = ["return_token_ids" in body for body in server.bodies]
+        assert asked == [True, False, False]  # it was remembered
+        assert Strategy.TOKENS not in made.supports
 
 
 async def test_another_refusal_is_not_tried_again() -> None:
