@@ -22,6 +22,7 @@ lint: .venv/.dev
 # On the real engine: 600 replies cut and resumed, each compared with the uninterrupted one.
 exactness: .venv/.dev
 	$(BIN)/python -m tests.exactness --count 600
+	$(BIN)/python -m pytest -m "exhaustive and engine" tests/exactness
 
 bench: .venv/.dev
 	@for program in benchmarks/*.py; do echo "$$program"; $(BIN)/python "$$program" || exit 1; done
