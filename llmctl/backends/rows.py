@@ -16,19 +16,17 @@ import anyio
 from anyio import to_thread
 
 from llmctl.backends.chat_body import chat_body
-from llmctl.backends.chat_stream import CLOSE_S, ChatStream
+from llmctl.backends.chat_stream import CLOSE_S
 from llmctl.backends.fold import Fold
 from llmctl.backends.row_reader import ResponsesReader, RowReader
+from llmctl.backends.row_stream import RowStream
 from llmctl.backends.token_counts import TokenCounter
 from llmctl.conversation import Prefix, Request
 from llmctl.errors import Overloaded, Refused, StrategyUnavailable
-from llmctl.events import Chunk, Guarantee, Strategy
+from llmctl.events import Guarantee, Strategy
 from llmctl.profiles import Profile, TokenCounts
 
 if TYPE_CHECKING:
-    import httpx2
-
-    from llmctl.backends.wire import WireResponse
     from llmctl.backends.wire_client import WireClient
 
 Gate = Callable[[], Awaitable[None]]
@@ -233,72 +231,9 @@ class RowBackEnd:
 _BOUNDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
 
-class RowStream(ChatStream):
-    """A reply of which every read of the socket is one chunk."""
-
-    def __init__(
-        self,
-        response: httpx2.Response | WireResponse,
-        client: WireClient,
-        reader: RowReader,
-        on_units: Callable[[int], None],
-    ) -> None:
-        super().__init__(response, client, reader, [])  # type: ignore[arg-type]
-        self._rows = reader
-        self._on_units = on_units
-        self._more_units = 0
-
-    async def __anext__(self) -> Chunk:
-        """Return what the next read brings; see `ChatStream.__anext__`."""
-        run = [await super().__anext__()]
-        ready, channel = self._ready, run[0].channel
-        while ready and ready[0].channel is channel and ready[0].finish_reason is None:
-            run.append(ready.popleft())
-        units, self._more_units = sum(map(_units, run)) + self._more_units, 0
-        self._on_units(units)
-        return run[0] if len(run) == 1 else merged(run)
-
-    def _take(self, data: bytes) -> None:
-        """Take in what a read brought; runs of plain text need no chunk for each piece."""
-        texts: list[str] = []
-        for event in self._decoder.feed(data):
-            text = self._rows.quick(event.data)
-            if text is not None:
-                texts.append(text)
-                continue
-            self._flush(texts)
-            self._event(event)
-            if self._rows.done:
-                self._end()
-                return
-        self._flush(texts)
-
-    def _flush(self, texts: list[str]) -> None:
-        if texts:
-            self._more_units += len(texts) - 1
-            self._put(Chunk("".join(texts)))
-            texts.clear()
-
-
-def merged(chunks: list[Chunk]) -> Chunk:
-    """Return one chunk that says what several of one channel say; where tokens end is lost."""
-    counts = [chunk.tokens for chunk in chunks]
-    ids = [chunk.ids for chunk in chunks]
-    return Chunk(
-        "".join([chunk.text for chunk in chunks]),
-        chunks[0].channel,
-        None if None in counts else sum(counts),  # type: ignore[arg-type]
-        ids=None if None in ids else tuple(i for part in ids for i in part or ()),
-    )
-
-
 def names_usage(refusal: Refused) -> bool:
     """Say whether a request was refused because it asked for the usage."""
     return "stream_options" in refusal.message or "include_usage" in refusal.message
-
-
-def _units(chunk: Chunk) -> int:
-    return chunk.tokens or int(bool(chunk.text))
 
 
 def _supported(profile: Profile, target: RowTarget) -> Mapping[Strategy, Guarantee]:

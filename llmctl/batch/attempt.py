@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -14,26 +13,22 @@ from llmctl.batch.endpoint import fold_of
 from llmctl.batch.journal import ItemJournal, LiveJournal
 from llmctl.batch.kept import Kept
 from llmctl.batch.row import Row
+from llmctl.batch.row_view import RowView
 from llmctl.clocks import Limits
 from llmctl.conversation import Prefix
 from llmctl.errors import LlmctlError
 from llmctl.events import (
     Action,
-    Channel,
-    Delta,
     End,
-    Event,
     Finished,
     Guarantee,
-    MarkerFound,
     Mode,
-    Paused,
     Started,
 )
 from llmctl.resume.ladder import Ladder
 from llmctl.resume.rung import Rung
 from llmctl.session import BackEnd, Opened, Policy, Session
-from llmctl.turn import Mark, Turn
+from llmctl.turn import Turn
 
 
 @dataclass(slots=True)
@@ -80,43 +75,6 @@ class Manner:
         total = self.limits.total
         left = None if total is None else max(0.001, total - item.spent_s)
         return Limits(self.limits.first_token, self.limits.idle, left)
-
-
-@dataclass(slots=True)
-class RowView:
-    """Collects what is delivered; fits the session's port.
-
-    Attributes:
-        content: the content's pieces, markers removed.
-        reasoning: the reasoning's pieces.
-        markers: what the model wrote to act.
-    """
-
-    content: list[str] = field(default_factory=list)
-    reasoning: list[str] = field(default_factory=list)
-    markers: list[dict[str, Any]] = field(default_factory=list)
-    delivered: Mark = Mark()  # noqa: RUF009  (immutable)
-    full = False
-    blocked_for = 0.0
-    go_on: Callable[[], None] = lambda: None
-
-    def show(self, event: Event, mark: Mark) -> None:
-        """Take an event."""
-        self.delivered = mark
-        match event:
-            case Delta(Channel.CONTENT, text):
-                self.content.append(text)
-            case Delta(_, text):
-                self.reasoning.append(text)
-            case MarkerFound(marker, action, position):
-                found = {"marker": marker, "action": str(action), "position": position.as_json()}
-                self.markers.append(found)
-            case Paused():  # nobody is there to wait for: only noted
-                asyncio.get_running_loop().call_soon(self.go_on)
-
-    def drain(self, timeout: float | None) -> bool:  # noqa: ARG002  (the port's)
-        """Nothing waits."""
-        return True
 
 
 @dataclass(slots=True)

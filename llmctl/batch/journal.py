@@ -19,24 +19,21 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
-from itertools import chain, repeat
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from llmctl.batch.kept import Kept
+from llmctl.batch.records import fields_of, live_path, note_resume
 from llmctl.environment import FILE_MODE
 from llmctl.events import (
-    Channel,
     Chunk,
     End,
-    Guarantee,
     MarkerFound,
     Paused,
     Resumed,
     Strategy,
     Timing,
-    Usage,
 )
 from llmctl.turn import Mark, Received
 
@@ -45,9 +42,7 @@ LONGEST = 64 * 1024 * 1024
 
 Shape = Callable[[], dict[str, Any] | None]
 
-_PREFIX = "live-"
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
-_ALWAYS = 2
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -118,8 +113,7 @@ class LiveJournal:
     def _begin(self) -> None:
         """Begin a file with what is in flight, then let the one before go."""
         old_fd, old = self._fd, self._path
-        last = max(map(_number, live_files(self._folder)), default=0)
-        self._path = self._folder / f"{_PREFIX}{last + 1}.jsonl"
+        self._path = live_path(self._folder)
         try:
             self._fd = os.open(self._path, _NEW, FILE_MODE)
         except OSError as error:
@@ -197,7 +191,7 @@ class ItemJournal:
         """Record a chunk before anything is made of it."""
         if chunk.finish_reason is not None:
             self._live.write(["shape", self.number, self._shape()])
-        self._live.write(["got", self.number, *_fields(chunk)])
+        self._live.write(["got", self.number, *fields_of(chunk)])
         if self.on_units is not None:
             self.on_units(chunk.tokens or int(bool(chunk.text)))
 
@@ -213,7 +207,7 @@ class ItemJournal:
             return
         resume = event.as_json()
         del resume["type"]
-        _resume(self.kept, resume)
+        note_resume(self.kept, resume)
         self._live.write(["on", self.number, resume])
 
     def saved(self, state: Mapping[str, Any]) -> None:
@@ -235,89 +229,3 @@ class ItemJournal:
 
     def sync(self) -> None:
         """Nothing: the whole file is synced now and then."""
-
-
-def live_files(folder: Path) -> list[Path]:
-    """Return the files of processes that may have been killed, oldest first."""
-    return sorted(folder.glob(f"{_PREFIX}*.jsonl"), key=_number)
-
-
-def read_live(path: Path) -> Iterator[tuple[str, bytes, Kept]]:
-    """Yield id, digest and what was kept of each item that was in flight when a file ended."""
-    items: dict[int, _Rebuilt] = {}
-    with path.open("rb") as file:
-        for line in file:
-            try:
-                kind, number, *rest = json.loads(line)
-            except ValueError:
-                break  # torn by the kill
-            if kind == "item":
-                items[number] = _Rebuilt(rest[0], rest[1], Kept.from_json(rest[2]))
-            elif kind == "end":
-                items.pop(number, None)
-            elif number in items:
-                items[number].apply(kind, rest)
-    for item in items.values():
-        yield item.id, bytes.fromhex(item.digest), item.finished()
-
-
-class _Rebuilt:
-    """An item whose records are read again."""
-
-    def __init__(self, id_: str, digest: str, kept: Kept) -> None:
-        self.id = id_
-        self.digest = digest
-        self._kept = kept
-        self._received = Received()
-        for chunk in kept.chunks():
-            self._received.add(chunk)
-
-    def apply(self, kind: str, rest: list[Any]) -> None:
-        match kind:
-            case "got":
-                self._received.add(_chunk(rest))
-            case "how":
-                self._kept.conditions = rest[0]
-            case "on":
-                _resume(self._kept, rest[0])
-            case "state":
-                self._kept.saved = rest[0]
-            case "shape":
-                self._kept.shape = rest[0]
-
-    def finished(self) -> Kept:
-        self._kept.take(self._received)
-        return self._kept
-
-
-def _resume(kept: Kept, resume: dict[str, Any]) -> None:
-    kept.resumes = [*kept.resumes, resume]
-    new, old = Guarantee(resume["guarantee"]), Guarantee(kept.guarantee)
-    kept.guarantee = str(old if new.at_least(old) else new)
-
-
-def _fields(chunk: Chunk) -> list[Any]:
-    """Return what a chunk says, without the defaults at its end."""
-    usage = chunk.usage.as_json() if chunk.usage else None
-    values = [chunk.text, chunk.tokens, chunk.channel is Channel.REASONING, chunk.ids,
-              chunk.finish_reason, chunk.context_full, usage]  # fmt: skip
-    while len(values) > _ALWAYS and not values[-1]:
-        values.pop()
-    return values
-
-
-def _chunk(values: list[Any]) -> Chunk:
-    text, tokens, reasoning, ids, finish, full, usage = chain(values, repeat(None, 7 - len(values)))
-    return Chunk(
-        text,
-        Channel.REASONING if reasoning else Channel.CONTENT,
-        tokens,
-        ids=None if ids is None else tuple(ids),
-        finish_reason=finish,
-        context_full=bool(full),
-        usage=Usage(**usage) if usage else None,
-    )
-
-
-def _number(path: Path) -> int:
-    return int(path.stem.removeprefix(_PREFIX))

@@ -23,9 +23,10 @@ from typing import Any, Self
 
 from llmctl.batch.appended import AppendFile
 from llmctl.batch.index import Index, Standing
-from llmctl.batch.journal import LiveJournal, live_files, read_live
+from llmctl.batch.journal import LiveJournal
 from llmctl.batch.kept import Kept
 from llmctl.batch.lease import Lease
+from llmctl.batch.records import live_files, read_live
 from llmctl.environment import private_dir, write_private
 
 ENDS = "ends.jsonl"

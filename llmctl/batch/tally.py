@@ -94,6 +94,8 @@ class Tally:
     def rate(self) -> float:
         """Return tokens a second of late; call it now and then."""
         now = self.clock()
+        if not self._ticks:
+            self._ticks.append((self.began, 0))
         self._ticks.append((now, self.units))
         while self._ticks[0][0] < now - RATE_S and len(self._ticks) > _TICKS:
             self._ticks.popleft()

@@ -12,9 +12,10 @@ import pytest
 
 from llmctl.batch.appended import AppendFile
 from llmctl.batch.index import Index, Standing
-from llmctl.batch.journal import LiveJournal, live_files, read_live
+from llmctl.batch.journal import LiveJournal
 from llmctl.batch.kept import Kept
 from llmctl.batch.lease import SILENCE_S, BatchBusy, Lease, Owner, look
+from llmctl.batch.records import live_files, read_live
 from llmctl.batch.state import Ended, State
 from llmctl.events import Channel, Chunk, Guarantee, Position, Resumed, Strategy, Usage
 from llmctl.turn import Received
