@@ -538,7 +538,7 @@ async def test_a_server_that_refuses_to_count_is_asked_without_it() -> None:
     sorry = b'{"error": {"message": "Unrecognized request argument: return_token_ids"}}'
     no = answer(sorry, JSON, status="400 Bad Request")
     yes = answer(stream_of("a"), SSE)
-    counting = {"token_counts": TokenCounts.IDS, "token_prompts": True}
+    counting: dict[str, Any] = {"token_counts": TokenCounts.IDS, "token_prompts": True}
     async with canned(no, yes, yes) as server, back_end(server.url, **counting) as made:
         assert Strategy.TOKENS in made.supports
         assert text_of(await reply(made)) == "a"
