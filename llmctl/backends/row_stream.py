@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from llmctl.backends.chat_stream import ChatStream
 from llmctl.backends.row_reader import RowReader
+from llmctl.backends.seam import Seam
 from llmctl.events import Chunk
 
 if TYPE_CHECKING:
@@ -27,9 +28,10 @@ class RowStream(ChatStream):
         response: httpx2.Response | WireResponse,
         client: WireClient,
         reader: RowReader,
+        seams: list[Seam],
         on_units: Callable[[int], None],
     ) -> None:
-        super().__init__(response, client, reader, [])  # type: ignore[arg-type]
+        super().__init__(response, client, reader, seams)  # type: ignore[arg-type]
         self._rows = reader
         self._on_units = on_units
         self._more_units = 0

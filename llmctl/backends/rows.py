@@ -20,6 +20,7 @@ from llmctl.backends.chat_stream import CLOSE_S
 from llmctl.backends.fold import Fold
 from llmctl.backends.row_reader import ResponsesReader, RowReader
 from llmctl.backends.row_stream import RowStream
+from llmctl.backends.seam import Seam
 from llmctl.backends.token_counts import TokenCounter
 from llmctl.conversation import Prefix, Request
 from llmctl.errors import Overloaded, Refused, StrategyUnavailable
@@ -154,9 +155,7 @@ class RowBackEnd:
         saved: Mapping[str, Any] | None = None,  # noqa: ARG002  (nor does it keep anything)
     ) -> AsyncGenerator[RowStream]:
         """Send the row, or what asks for the rest of its reply; see `ChatBackEnd.open`."""
-        if by not in {None, Strategy.PREFIX} or (by and by not in self.supports):
-            raise StrategyUnavailable(f"{self.name} is not known to go on by {by}.")
-        known = after.text if after is not None and by is not None else ""
+        known, blanks = self._split(after, by)
         client = await self._server.client()
         try:
             response = await self._ask(client, request, known)
@@ -167,7 +166,8 @@ class RowBackEnd:
         self._server.hears.headers(response.headers)
         reader = self._reader(request)
         self.fold = reader.fold
-        stream = RowStream(response, client, reader, self._server.hears.units)
+        seams = self._seams(known, blanks)
+        stream = RowStream(response, client, reader, seams, self._server.hears.units)
         try:
             await stream.begin()
             yield stream
@@ -179,6 +179,24 @@ class RowBackEnd:
 
     async def aclose(self) -> None:
         """Do nothing: the connections are the server's."""
+
+    def _split(self, after: Prefix | None, by: Strategy | None) -> tuple[str, str]:
+        """Return the beginning of the reply to send, and the blanks that were cut off it."""
+        if by is None:
+            return "", ""
+        if by is not Strategy.PREFIX or by not in self.supports:
+            raise StrategyUnavailable(f"{self.name} is not known to go on by {by}.")
+        if after is None or not after.text:
+            raise StrategyUnavailable("There is no text yet to go on behind.")
+        keeps = self._target.path == COMPLETIONS or self._server.profile.prefix_keeps_blanks
+        sent = after.text if keeps else after.text.rstrip()
+        return sent, after.text[len(sent) :]
+
+    def _seams(self, sent: str, blanks: str) -> list[Seam]:
+        """Return what takes known text off the beginning of the rest."""
+        echoed = self._target.path == CHAT and self._server.profile.prefix_echoed
+        echo = Seam(sent if echoed else "", required=False)
+        return [seam for seam in (echo, Seam(blanks, required=True)) if seam.open]
 
     async def _ask(self, client: WireClient, request: Request, known: str) -> Any:  # noqa: ANN401
         server = self._server

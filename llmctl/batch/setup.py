@@ -17,6 +17,7 @@ from llmctl.batch.job import Job
 from llmctl.batch.limiter import Auto, Fixed, Limiter
 from llmctl.batch.row import Path
 from llmctl.batch.rules import Rules
+from llmctl.capabilities import Memory
 from llmctl.clocks import Limits
 from llmctl.config import Config
 from llmctl.environment import Environment
@@ -114,6 +115,7 @@ async def fleet_of(  # noqa: PLR0913  (what a run is made of)
     """
     fleet = Fleet()
     for selection in selections:
+        selection = _as_known(selection, env)  # noqa: PLW2901  (what was found out about it)
         limiter = _limiter(job, selection, len(selections))
         if selection.profile is not None:
             server = RowServer(
@@ -143,6 +145,15 @@ async def fleet_of(  # noqa: PLR0913  (what a run is made of)
             )
         )
     return fleet
+
+
+def _as_known(selection: Selection, env: Environment) -> Selection:
+    """Return a selection with what a probe has found out about its server."""
+    profile = selection.profile
+    if profile is None:
+        return selection
+    known = Memory.of(env, writes=False).recall(profile.base_url, selection.model)
+    return selection if known is None else replace(selection, profile=known.applied_to(profile))
 
 
 @dataclass(frozen=True, slots=True)

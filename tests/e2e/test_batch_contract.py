@@ -360,3 +360,16 @@ def test_markers(batch: Batch, server: OracleServer) -> None:
     assert rows["row-1"]["llmctl"]["markers"][0]["action"] == "stop"
     assert rows["row-2"]["llmctl"]["markers"][0]["marker"] == "!!PAUSE"
     assert "!!" not in content(rows["row-1"]) + content(rows["row-2"])
+
+
+@pytest.mark.parametrize("trim", [False, True])
+def test_every_cut_goes_on_as_if_there_had_been_none(tmp_path: Path, *, trim: bool) -> None:
+    with OracleServer(vllm(trim=trim)) as server:
+        batch = Batch(tmp_path, server, items=40, length=40)
+        server.enqueue(
+            *(Script(fault=Fault("cut", after_tokens=n), match=f"question {n} ") for n in range(40))
+        )
+        assert batch.run("--concurrency", "8").returncode == 0
+        batch.assert_complete()
+        resumed = sum(bool(row["llmctl"]["resumes"]) for row in batch.rows())
+        assert resumed >= 25
