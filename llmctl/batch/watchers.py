@@ -150,7 +150,11 @@ class Bar(Lines):
         from rich.console import Console  # noqa: PLC0415  (only where it is seen)
         from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
 
-        console = Console(file=open(self._env.stderr, "w", closefd=False), force_terminal=True)  # noqa: SIM115
+        console = Console(
+            file=open(self._env.stderr, "w", closefd=False),
+            force_terminal=True,
+            no_color=not self._env.allows_color(self._env.stderr),
+        )  # noqa: SIM115
         words = TextColumn("{task.description}", markup=False)
         return Progress(
             BarColumn(20), words, console=console, auto_refresh=True, refresh_per_second=4
