@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
@@ -150,11 +151,9 @@ class Bar(Lines):
         from rich.console import Console  # noqa: PLC0415  (only where it is seen)
         from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
 
-        console = Console(
-            file=open(self._env.stderr, "w", closefd=False),
-            force_terminal=True,
-            no_color=not self._env.allows_color(self._env.stderr),
-        )  # noqa: SIM115
+        stderr = os.fdopen(self._env.stderr, "w", closefd=False)
+        plain = not self._env.allows_color(self._env.stderr)
+        console = Console(file=stderr, force_terminal=True, no_color=plain)
         words = TextColumn("{task.description}", markup=False)
         return Progress(
             BarColumn(20), words, console=console, auto_refresh=True, refresh_per_second=4

@@ -45,7 +45,8 @@ def go_through(folder: Path, items: int, seed: int) -> None:
         server.enqueue(*weather(items, seed))
         poison = Script(fault=Fault("garbage", after_tokens=3), match="question 0 ")
         server.enqueue(*[poison] * 10)
-        done = batch.run("--concurrency", "16", "--idle-timeout", "1", "--canary", "0")
+        done = batch.run("--concurrency", "16", "--idle-timeout", "1", "--canary", "0",
+                         timeout_s=500)  # fmt: skip
         assert done.returncode in {0, 8}, done.errors
         rows, errors = batch.rows(), batch.errors()
         assert len(rows) + len(errors) == items
