@@ -71,6 +71,10 @@ class Guarantee(StrEnum):
         order = list(Guarantee)
         return order.index(self) <= order.index(floor)
 
+    def or_worse(self, other: Guarantee) -> Guarantee:
+        """Return the worse of the two."""
+        return other if self.at_least(other) else self
+
 
 class Status(StrEnum):
     """How a reply (or this process's share of it) ended."""

@@ -462,7 +462,7 @@ def _apply(  # noqa: C901  (one case a record)
         case "resumed":
             recorded.pause = None
             recorded.resumes.append(dict(record))
-            recorded.guarantee = _worse(recorded.guarantee, Guarantee(record["guarantee"]))
+            recorded.guarantee = recorded.guarantee.or_worse(Guarantee(record["guarantee"]))
         case "saved":
             recorded.saved = record["state"]
         case "ended":
@@ -484,10 +484,6 @@ def _mark(record: Mapping[str, Any]) -> Mark:
 
 def _mark_as_json(mark: Mark) -> dict[str, Any]:
     return {name: getattr(mark, name) for name in Mark.__slots__}
-
-
-def _worse(one: Guarantee, other: Guarantee) -> Guarantee:
-    return other if one.at_least(other) else one
 
 
 def _chunk(record: Mapping[str, Any]) -> Chunk:

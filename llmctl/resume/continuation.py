@@ -29,7 +29,7 @@ class Continuation:
         if self.strategy is Strategy.KV and standing.saved is None:
             return None
         best = back_end.supports.get(self.strategy)
-        return None if best is None else _worse(best, standing.guarantee)
+        return None if best is None else best.or_worse(standing.guarantee)
 
     @asynccontextmanager
     async def open(self, standing: Standing, back_end: BackEnd) -> AsyncIterator[Opened]:
@@ -47,9 +47,5 @@ class Continuation:
                 stream=stream,
                 chunks=aiter(stream),
                 strategy=self.strategy,
-                guarantee=_worse(earned, standing.guarantee),
+                guarantee=earned.or_worse(standing.guarantee),
             )
-
-
-def _worse(one: Guarantee, other: Guarantee) -> Guarantee:
-    return other if one.at_least(other) else one
