@@ -127,13 +127,7 @@ class Foreground:
             ladder,
             journal=journal,
             view=view,
-            started=Started(
-                generation=header.generation,
-                conversation=header.conversation,
-                model=header.request.model,
-                backend=ladder.back_end.name,
-                api=ladder.back_end.api,
-            ),
+            started=header.started(ladder.back_end.name, ladder.back_end.api),
             policy=self._policy(journal, recorded),
         )
         self._session = session

@@ -49,6 +49,7 @@ from llmctl.events import (
     Mode,
     Paused,
     Resumed,
+    Started,
     Timing,
     Usage,
 )
@@ -109,6 +110,10 @@ class Header:
     target: Mapping[str, Any]
     markers: Mapping[str, Action]
     command: str
+
+    def started(self, backend: str, api: str) -> Started:
+        """Return the event that names the reply, asked of a back end by a protocol."""
+        return Started(self.generation, self.conversation, self.request.model, backend, api)
 
     def as_json(self) -> dict[str, Any]:
         """Return a form that `from_json` reads back."""

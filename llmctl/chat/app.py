@@ -39,7 +39,6 @@ from llmctl.events import (
     Guarantee,
     Mode,
     PauseReason,
-    Started,
     Status,
     Strategy,
 )
@@ -253,13 +252,7 @@ class Chat:
             ladder,
             journal=journal,
             view=view,
-            started=Started(
-                generation=header.generation,
-                conversation=header.conversation,
-                model=header.request.model,
-                backend=ladder.back_end.name,
-                api=ladder.back_end.api,
-            ),
+            started=header.started(ladder.back_end.name, ladder.back_end.api),
             policy=Policy(
                 ends_on_pause=False,
                 stored=not isinstance(journal, NoJournal),
