@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from llmctl import weights
+from llmctl._version import __version__
 from llmctl.config import Config
 from llmctl.environment import Environment, private_dir
 from llmctl.errors import LlmctlError
@@ -38,6 +39,8 @@ PACKAGES = (
     "typer",
     "wcwidth",
 )
+LIBRARY = "cancelable-core"
+"""The library as a distribution of its own, which holds the same files as this program's."""
 ENGINE = "xllamacpp"
 SPACE_WANTED = 500_000_000
 """Bytes that a first start wants for the weights, with room for conversations."""
@@ -122,6 +125,10 @@ def _packages() -> Finding:
     if missing:
         advice = "Install llmctl again: pipx reinstall llmctl."
         return Finding("packages", State.FAIL, "missing: " + ", ".join(missing), advice)
+    if (beside := _version(LIBRARY)) not in (None, __version__):
+        message = f"{LIBRARY} {beside} is installed over the {__version__} that llmctl brings"
+        advice = f"pip uninstall {LIBRARY}, then pip install --force-reinstall --no-deps llmctl."
+        return Finding("packages", State.FAIL, message, advice)
     found = ", ".join(f"{name} {version}" for name, version in versions.items())
     return Finding("packages", State.OK, found)
 
