@@ -171,14 +171,19 @@ class Recorded:
 
     @property
     def spent(self) -> int:
-        """How many tokens there are at least: a delta is one where they are not told."""
+        """How many tokens it has at least, up to where a bound ended it.
+
+        A delta is one where tokens are not told.
+        """
         content = (c for c in self.chunks if c.channel is Channel.CONTENT and c.text)
-        return sum(1 if chunk.tokens is None else chunk.tokens for chunk in content)
+        received = sum(1 if chunk.tokens is None else chunk.tokens for chunk in content)
+        return received if self.bound is None else min(received, self.bound)
 
     def raise_bound(self, max_tokens: int | None) -> None:
         """Go on behind an end that the old bound brought about."""
         self.bound = max_tokens
-        self.chunks[-1:] = [replace(chunk, finish_reason=None) for chunk in self.chunks[-1:]]
+        if self.chunks and self.chunks[-1].finish_reason == "length":
+            self.chunks[-1] = replace(self.chunks[-1], finish_reason=None)
 
     @property
     def finished(self) -> bool:

@@ -642,7 +642,7 @@ class Session:
             generation=self._started.generation,
             end=end,
             resumable=resumable and self._policy.stored,
-            finish_reason=self.turn.received.finish_reason,
+            finish_reason=self.turn.finish_reason,
             position=mark.position,
             usage=self.turn.received.usage,
             timing=timing,

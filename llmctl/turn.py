@@ -302,6 +302,8 @@ class Turn:
         mode: what a pause by marker or limit does to the generation.
         pause_after: pause when this many content tokens were delivered by this process
             (deltas where the back end does not tell tokens); None for no limit.
+        bound: end when this many content tokens were delivered in all; what was received
+            beyond them stays. None for no bound; without effect where tokens are not told.
         mark: where an earlier process's delivery stopped.
     """
 
@@ -311,6 +313,7 @@ class Turn:
         *,
         mode: Mode = Mode.HOLD,
         pause_after: int | None = None,
+        bound: int | None = None,
         mark: Mark = Mark(),
     ) -> None:
         self.phase = Phase.STREAMING
@@ -323,6 +326,7 @@ class Turn:
         self._mark = mark
         self._skip = mark
         self._pause_after = pause_after
+        self._bound = bound
         self._spool: deque[Chunk] = deque()
         self._items: deque[Item] = deque()
         self._drained = False
@@ -338,6 +342,12 @@ class Turn:
     def position(self) -> Position:
         """How far the reply was delivered, as published."""
         return self._mark.position
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the reply ended here; None if the back end has not said it yet."""
+        cut = self.end is End.TOKEN_LIMIT
+        return "length" if cut else self.received.finish_reason
 
     @property
     def waiting(self) -> int:
@@ -451,13 +461,30 @@ class Turn:
     def _deliver_item(self, item: Item) -> list[Delivery]:
         if isinstance(item, Marker):
             return self._act(item)
-        if self._pause_after is None:
+        left = self._left()
+        if left is None:
             return [self._pass(item)]
-        left = self._pause_after - self._counter.units
         if left <= 0:
             self._items.appendleft(item)
-            return _some(self.pause(PauseReason.LIMIT))
+            return self._reach_limit()
         return [self._pass(self._split(item, self._counter.room(item.end, left)))]
+
+    def _left(self) -> int | None:
+        """Return how many more tokens may be delivered; None without a limit."""
+        if self._pause_after is None and self._bound is None:
+            return None
+        counter = self._counter
+        limits = ((self._pause_after, counter.units), (self._bound, counter.tokens))
+        lefts = [limit - n for limit, n in limits if limit is not None and n is not None]
+        return min(lefts, default=None)
+
+    def _reach_limit(self) -> list[Delivery]:
+        """Pause, unless the reply may not become longer at all."""
+        tokens = self._counter.tokens
+        if self._bound is not None and tokens is not None and tokens >= self._bound:
+            self.stop(End.TOKEN_LIMIT)
+            return []
+        return _some(self.pause(PauseReason.LIMIT))
 
     def _split(self, item: Text, end: int) -> Text:
         """Return the part of ``item`` up to ``end``; the rest goes back into the queue."""

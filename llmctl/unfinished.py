@@ -30,7 +30,8 @@ def resume(
         manner: how it is run.
         config: the settings in force.
         env: the process.
-        max_tokens: a new bound on the whole reply, for one that reached the old.
+        max_tokens: a new bound on the whole reply, or for one that reached the old, on what
+            it gets on top.
 
     Raises:
         UsageError: there is no such reply, or it can't be gone on with.
@@ -64,6 +65,7 @@ def _go_on(
         header.markers if manner.markers is None else manner.markers,
         mode=foreground.mode,
         pause_after=manner.pause_after,
+        bound=request.options.max_tokens,
         mark=recorded.mark,
     )
     for chunk in recorded.chunks:
@@ -96,10 +98,11 @@ def request_to_go_on_with(
     if recorded.end is End.TOKEN_LIMIT:
         grant = max_tokens or first
         bound = None if grant is None else recorded.spent + grant
-        journal.bound(bound)
-        recorded.raise_bound(bound)
     elif max_tokens is not None:
         bound = max_tokens
+    if max_tokens is not None or recorded.end is End.TOKEN_LIMIT:
+        journal.bound(bound)
+        recorded.raise_bound(bound)
     return request.with_options(max_tokens=bound)
 
 

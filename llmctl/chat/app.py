@@ -217,7 +217,12 @@ class Chat:
         selection = selection_of(recorded.header.target, self.config, self.env)
         if selection != self.setup.selection:
             await self.use(selection)
-        turn = Turn(recorded.header.markers, mode=self._holding.mode, mark=recorded.mark)
+        turn = Turn(
+            recorded.header.markers,
+            mode=self._holding.mode,
+            bound=request.options.max_tokens,
+            mark=recorded.mark,
+        )
         for chunk in recorded.chunks:
             turn.receive(chunk)
         if paused:
