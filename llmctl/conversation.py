@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
+from llmctl.events import Cursor
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -80,6 +82,7 @@ class Prefix:
         ids: the token ids of ``text``; None unless every one of them is known.
         tokens: how many tokens ``text`` is; None where not known.
         spent: how many it is at least: a delta counts as one where tokens are not told.
+        cursor: where the server that keeps the run stands behind it.
     """
 
     text: str
@@ -87,3 +90,4 @@ class Prefix:
     ids: tuple[int, ...] | None = None
     tokens: int | None = None
     spent: int = 0
+    cursor: Cursor | None = None

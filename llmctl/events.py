@@ -140,6 +140,22 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
+class Cursor:
+    """A place in a run that a server keeps, from which the same run can be read on.
+
+    Attributes:
+        run: the server's name for the run.
+        at: the place, in the server's own unit (bytes, events).
+        bound: how long the *whole reply* is when the run ends by itself, in tokens; None for
+            no bound.
+    """
+
+    run: str
+    at: int
+    bound: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens as the back end counted them for billing."""
 
@@ -170,6 +186,8 @@ class Chunk:
         finish_reason: the back end's own word for the end; only on the last chunk.
         context_full: the end came because the context has no room left.
         usage: the back end's accounting, usually on the last chunk.
+        cursor: from where to read the same run on behind this chunk; None where that can't
+            be done, and on the last chunk.
     """
 
     text: str = ""
@@ -180,6 +198,7 @@ class Chunk:
     finish_reason: str | None = None
     context_full: bool = False
     usage: Usage | None = None
+    cursor: Cursor | None = None
 
     def without_head(self, chars: int) -> Chunk:
         """Return this chunk without its first ``chars`` characters and their tokens."""

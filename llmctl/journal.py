@@ -32,7 +32,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -43,6 +43,7 @@ from llmctl.events import (
     Action,
     Channel,
     Chunk,
+    Cursor,
     End,
     Guarantee,
     MarkerFound,
@@ -274,6 +275,8 @@ class Journal:
             record["context_full"] = True
         if chunk.usage:
             record["usage"] = chunk.usage.as_json()
+        if chunk.cursor:
+            record["cursor"] = astuple(chunk.cursor)
         self._write(record)
 
     def delivered(self, mark: Mark) -> None:
@@ -507,6 +510,7 @@ def _chunk(record: Mapping[str, Any]) -> Chunk:
         finish_reason=record.get("finish_reason"),
         context_full=record.get("context_full", False),
         usage=Usage(**usage) if usage else None,
+        cursor=Cursor(*record["cursor"]) if "cursor" in record else None,
     )
 
 

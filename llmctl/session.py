@@ -160,7 +160,8 @@ class BackEnd(Protocol):
             request: what is asked.
             again: the recorded conditions, to repeat the reply (``REPLAY``) or to see whether
                 a saved state is of it (``KV``).
-            after: what of the reply exists, to go on behind it.
+            after: what of the reply exists, to go on behind it; for ``CURSOR`` it says from
+                where to read on.
             by: how to go on; None for a fresh reply.
             saved: what `Stream.save` returned, for ``KV``.
         """

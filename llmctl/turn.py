@@ -41,6 +41,7 @@ from llmctl.events import (
     Action,
     Channel,
     Chunk,
+    Cursor,
     Delta,
     End,
     MarkerFound,
@@ -121,6 +122,7 @@ class Received:
     deltas: int = 0
     chars: int = 0
     reasoning_chars: int = 0
+    cursor: Cursor | None = None
     _text: list[str] = field(default_factory=list)
     _reasoning: list[str] = field(default_factory=list)
     _ids: array[int] | None = field(default_factory=lambda: array("L"))
@@ -150,13 +152,15 @@ class Received:
     def as_prefix(self) -> Prefix:
         """Return what a continuation has to stand on."""
         ids = None if self._ids is None else tuple(self._ids)
-        return Prefix(self.text, self.reasoning, ids, self.tokens, self.spent)
+        return Prefix(self.text, self.reasoning, ids, self.tokens, self.spent, self.cursor)
 
     def add(self, chunk: Chunk) -> None:
         """Take in one chunk."""
         self.finish_reason = chunk.finish_reason or self.finish_reason
         self.context_full |= chunk.context_full
         self.usage = chunk.usage or self.usage
+        if chunk.text or chunk.tokens or chunk.finish_reason:
+            self.cursor = chunk.cursor
         if not chunk.text and not chunk.tokens:
             return
         if chunk.channel is Channel.REASONING:

@@ -6,7 +6,7 @@ A script is plain text (its words, with the blanks before them, are its tokens) 
                 {"text": "let me think", "channel": "reasoning"}],
      "delay_s": 0.02,                 before every chunk, in seconds; default 0
      "finish_reason": "stop",
-     "supports": ["held", "replay", "prefix"],
+     "supports": ["held", "replay", "prefix"],       besides these: cursor
      "faults": [{"kind": "disconnect", "after": 3}]}
 
 ``text`` may stand in place of ``chunks``: one chunk a word. ``tokens`` of a chunk is
@@ -34,9 +34,11 @@ from llmctl.events import Channel, Chunk, Guarantee, Strategy
 _WORD = re.compile(r"\s*\S+|\s+\Z")
 _EARNS = {
     Strategy.HELD: Guarantee.EXACT,
+    Strategy.CURSOR: Guarantee.EXACT,
     Strategy.REPLAY: Guarantee.EXACT,
     Strategy.PREFIX: Guarantee.TEXT,
 }
+_DEFAULT = (Strategy.HELD, Strategy.REPLAY, Strategy.PREFIX)
 _FIELDS = {"chunks", "text", "delay_s", "finish_reason", "supports", "faults"}
 
 
@@ -92,7 +94,7 @@ class Script:
     steps: tuple[Step, ...]
     delay_s: float = 0.0
     finish_reason: str = "stop"
-    supports: Mapping[Strategy, Guarantee] = field(default_factory=lambda: dict(_EARNS))
+    supports: Mapping[Strategy, Guarantee] = field(default_factory=lambda: _earned(_DEFAULT))
     faults: tuple[Fault, ...] = ()
 
     @property
@@ -136,15 +138,19 @@ def script_from_json(name: str, data: Mapping[str, Any]) -> Script:
     if unknown := set(data) - _FIELDS:
         raise ValueError(f"unknown field {', '.join(sorted(unknown))}")
     steps = _words(data["text"]) if "text" in data else map(_step, data["chunks"])
-    supports = map(Strategy, data.get("supports", _EARNS))
+    supports = map(Strategy, data.get("supports", _DEFAULT))
     return Script(
         name,
         tuple(steps),
         float(data.get("delay_s", 0.0)),
         str(data.get("finish_reason", "stop")),
-        {strategy: _EARNS[strategy] for strategy in supports},
+        _earned(supports),
         tuple(Fault(**{**f, "kind": FaultKind(f["kind"])}) for f in data.get("faults", ())),
     )
+
+
+def _earned(supports: Iterable[Strategy]) -> dict[Strategy, Guarantee]:
+    return {strategy: _EARNS[strategy] for strategy in supports}
 
 
 def _words(text: str) -> Iterable[Step]:

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -28,7 +29,7 @@ from llmctl.errors import (
     StrategyUnavailable,
     Unreachable,
 )
-from llmctl.events import Channel, Chunk, Guarantee, Strategy
+from llmctl.events import Channel, Chunk, Cursor, Guarantee, Strategy
 
 _BREATH = 64
 """How many chunks may come before the loop has a turn."""
@@ -72,6 +73,8 @@ class ScriptedBackEnd:
         }
         self._script = script
         self._struck: Counter[Fault] = Counter()
+        self._runs = itertools.count()
+        self._lost: set[str] = set()
 
     @asynccontextmanager
     async def open(
@@ -88,7 +91,8 @@ class ScriptedBackEnd:
         Args:
             request: only its ``max_tokens`` is looked at.
             again: not used; the port has it.
-            after: what the reply has already, for `Strategy.PREFIX`.
+            after: what the reply has already, for `Strategy.PREFIX` and `Strategy.CURSOR`:
+                a run whose connection the script lost is kept for that.
             by: how to go on; None plays from the beginning.
             saved: not used; the port has it.
 
@@ -104,7 +108,17 @@ class ScriptedBackEnd:
             if error := _at_start(fault):
                 raise error
         chars = self._chars_behind(after) if by is Strategy.PREFIX else 0
-        yield ScriptedStream(self._script, faults, chars, request.options.max_tokens)
+        stream = ScriptedStream(self._script, faults, chars, request.options.max_tokens)
+        if Strategy.CURSOR in self.supports:
+            stream.cursor = Cursor(f"run-{next(self._runs)}", 0, request.options.max_tokens)
+        if by is Strategy.CURSOR:
+            stream.read_on(self._found(after))
+        try:
+            yield stream
+        except Disconnected:
+            if stream.cursor is not None:
+                self._lost.add(stream.cursor.run)
+            raise
 
     async def ready(self) -> None:
         """Return at once: there is nothing to load."""
@@ -122,6 +136,12 @@ class ScriptedBackEnd:
         self._struck.update(early or due)
         return early or due
 
+    def _found(self, after: Prefix | None) -> Cursor:
+        cursor = after and after.cursor
+        if not cursor or cursor.run not in self._lost:
+            raise StrategyUnavailable("The script does not keep this run.")
+        return cursor
+
     def _chars_behind(self, after: Prefix | None) -> int:
         text = after.text if after is not None else ""
         said = "".join(s.chunk.text for s in self._script.steps if _is_content(s.chunk))
@@ -135,12 +155,14 @@ class ScriptedStream:
 
     Attributes:
         conditions: the script's digest: the same digest plays the same reply.
+        cursor: where the performance stands, in chunks; None if it is not kept.
     """
 
     def __init__(
         self, script: Script, faults: list[Fault], chars: int, max_tokens: int | None
     ) -> None:
         self.conditions: Mapping[str, Any] = {"script": script.digest}
+        self.cursor: Cursor | None = None
         self._script = script
         self._faults = {fault.after: fault.kind for fault in faults}
         self._chars = chars
@@ -171,7 +193,15 @@ class ScriptedStream:
             self._over = True
             reason = "length" if self._left == 0 else self._script.finish_reason
             return Chunk(finish_reason=reason)
-        return chunk
+        if self.cursor is not None:
+            self.cursor = replace(self.cursor, at=self._played)
+        return replace(chunk, cursor=self.cursor)
+
+    def read_on(self, cursor: Cursor) -> None:
+        """Pass what was played before ``cursor``."""
+        for _ in range(cursor.at):
+            next(self._chunks)
+        self._played, self.cursor = cursor.at, cursor
 
     def hold(self) -> bool:
         """Stop in place, at once; say whether the script plays along."""

@@ -16,6 +16,7 @@ from llmctl.conversation import Prefix, Request
 from llmctl.errors import BelowRequire, Refused, StrategyUnavailable
 from llmctl.events import Guarantee, Strategy
 from llmctl.resume.continuation import Continuation
+from llmctl.resume.cursor import ReadOn
 from llmctl.resume.instruct import Instruct
 from llmctl.resume.replay import Replay
 from llmctl.resume.rung import Rung, Standing
@@ -25,6 +26,7 @@ from llmctl.session import BackEnd, Opened
 def rungs(instruction: str) -> tuple[Rung, ...]:
     """Return all ways to go on, strongest first; ``instruction`` is for the last."""
     return (
+        ReadOn(),
         Continuation(Strategy.KV),
         Replay(),
         Continuation(Strategy.TOKENS),

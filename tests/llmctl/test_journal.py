@@ -17,6 +17,7 @@ from llmctl.events import (
     Action,
     Channel,
     Chunk,
+    Cursor,
     End,
     Guarantee,
     MarkerFound,
@@ -66,7 +67,7 @@ def written(path: Path) -> Journal:
     journal.received(Chunk("think", Channel.REASONING))
     journal.received(Chunk("a世", tokens=2, ends=(1, 2), ids=(5, 6)))
     journal.delivered(Mark(chars=2, model=2, tokens=2, counted=2))
-    journal.received(Chunk("!!Pb", tokens=2))
+    journal.received(Chunk("!!Pb", tokens=2, cursor=Cursor("run", 9, 50)))
     found = MarkerFound("!!P", Action.PAUSE, Position(2, 2))
     journal.marker(found, Mark(chars=2, model=5, tokens=2, counted=5))
     journal.paused(Paused(PauseReason.MARKER, Mode.HOLD, Position(2, 2)))
@@ -86,6 +87,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert size == path.stat().st_size
     assert recorded.header == HEADER == read_header(path)
     assert [chunk.text for chunk in recorded.chunks] == ["think", "a世", "!!Pb", ""]
+    assert [chunk.cursor for chunk in recorded.chunks] == [None, None, Cursor("run", 9, 50), None]
     assert recorded.chunks[1].ids == (5, 6)
     assert recorded.chunks[-1].usage == Usage(1, 2, 3)
     assert recorded.mark.model == 5

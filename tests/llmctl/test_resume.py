@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -11,10 +12,11 @@ import pytest
 from llmctl.backends.script import Script, script_from_json, script_from_text
 from llmctl.backends.scripted import ScriptedBackEnd
 from llmctl.conversation import Message, Prefix, Request
-from llmctl.errors import BelowRequire
-from llmctl.events import Channel, Chunk, Guarantee, Strategy
+from llmctl.errors import BelowRequire, Disconnected
+from llmctl.events import Channel, Chunk, Cursor, Guarantee, Strategy
 from llmctl.resume.instruct import Overlap
 from llmctl.resume.ladder import Ladder, rungs
+from llmctl.turn import Received
 
 TEXT = "one two three four five"
 REQUEST = Request("m", (Message("user", "hi"),))
@@ -106,6 +108,65 @@ def test_what_is_left_of_the_bound() -> None:
     found = go_on(script("prefix"), Prefix("one two", tokens=2, spent=2), request=bounded)
     assert found[2] == " three"
     assert Ladder(ScriptedBackEnd(script()), REQUEST, ()).spent(Prefix("x", tokens=9)) is False
+
+
+# Reading the same run on.
+
+LOST = {"text": TEXT, "supports": ["cursor", "prefix"]}
+
+
+def read_on(after: int, spoil: Callable[[Prefix], Prefix] = lambda p: p, **changed: Any) -> Any:
+    """Lose the connection behind so many chunks, then go on; say how, and with what text."""
+    lost = {**LOST, "faults": [{"kind": "disconnect", "after": after}]}
+    back_end = ScriptedBackEnd(script_from_json("s", lost))
+    ladder = Ladder(back_end, REQUEST.with_options(max_tokens=4), rungs("Go on."))
+    received = Received()
+
+    async def run() -> Any:
+        with pytest.raises(Disconnected):
+            async with ladder.start() as opened:
+                async for chunk in opened.chunks:
+                    received.add(chunk)
+        ladder.request = REQUEST.with_options(**{"max_tokens": 4, **changed})
+        async with ladder.go_on(spoil(received.as_prefix()), lambda: None) as opened:
+            text = "".join([chunk.text async for chunk in opened.chunks])
+            return opened.strategy, opened.guarantee, text
+
+    return anyio.run(run)
+
+
+@pytest.mark.parametrize("after", [1, 2, 3, 4])
+def test_a_lost_connection_is_mended_by_reading_the_run_on(after: int) -> None:
+    rest = "".join(f" {word}" for word in TEXT.split()[after:4])
+    assert read_on(after) == (Strategy.CURSOR, Guarantee.EXACT, rest)
+
+
+def test_a_run_that_would_end_elsewhere_is_not_read_on() -> None:
+    assert read_on(2, max_tokens=5)[0] is Strategy.PREFIX
+    assert read_on(2, max_tokens=None)[0] is Strategy.PREFIX
+
+
+def test_a_run_the_server_let_go_of_is_gone_on_with_otherwise() -> None:
+    assert read_on(2, lambda p: replace(p, cursor=Cursor("gone", 2, 4)))[0] is Strategy.PREFIX
+    assert read_on(2, lambda p: replace(p, cursor=None))[0] is Strategy.PREFIX
+
+
+def test_reading_on_mends_nothing_that_was_lost_before() -> None:
+    back_end = ScriptedBackEnd(script("cursor"))
+    ladder = Ladder(back_end, REQUEST, rungs("Go on."), guarantee=Guarantee.TEXT)
+    ladder.require = Guarantee.TOKEN
+    assert not ladder.may_go_on(Prefix("one", cursor=Cursor("run", 1)))
+    ladder.guarantee = Guarantee.TOKEN
+    assert ladder.may_go_on(Prefix("one", cursor=Cursor("run", 1)))
+
+
+def test_what_has_ended_has_no_cursor() -> None:
+    received = Received()
+    received.add(Chunk("one", tokens=1, cursor=Cursor("run", 1)))
+    received.add(Chunk())
+    assert received.as_prefix().cursor == Cursor("run", 1)
+    received.add(Chunk(finish_reason="length"))
+    assert received.as_prefix().cursor is None
 
 
 # The overlap of a model that was asked to go on.
