@@ -14,20 +14,20 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TypeVar, TypeVarTuple
 
 import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from cancelable_core import signal_hub
 from llmctl.backends.choose import fetch
 from llmctl.chat.commands import Commands
+from llmctl.chat.ending import ending
 from llmctl.chat.history import History
 from llmctl.chat.keyboard import Draft
 from llmctl.chat.reply import Holding, LiveReply
 from llmctl.chat.setup import Setup
+from llmctl.chat.signals import Signals, hear
 from llmctl.chat.view import ChatView
 from llmctl.config import Config
 from llmctl.conversation import Message, Request
@@ -48,7 +48,6 @@ from llmctl.records import content_of, new_id
 from llmctl.resume.ladder import Ladder, rungs
 from llmctl.run import SEEDS
 from llmctl.session import BackEnd, Policy, Session
-from llmctl.talk import at
 from llmctl.targets import selection_of, target_of
 from llmctl.terminal.prompt_line import Kind, PromptLine
 from llmctl.terminal.screen import Surface
@@ -126,7 +125,7 @@ class Chat:
         """Run until the person leaves; return the exit status."""
         commands = Commands(self)
         with ExitStack() as stack:
-            self._hear_signals(stack)
+            hear(self._signals(), stack)
             async with anyio.create_task_group() as tasks:
                 self._tasks = tasks
                 tasks.start_soon(self._warm_up)
@@ -404,10 +403,8 @@ class Chat:
 
     # -- signals
 
-    def _hear_signals(self, stack: ExitStack) -> None:
-        """Hear every signal in the running loop; those ignored at the start stay ignored."""
-        loop = asyncio.get_running_loop()
-        actions: tuple[tuple[int, Callable[[], None]], ...] = (
+    def _signals(self) -> Signals:
+        return (
             (signal.SIGINT, self._interrupt),
             (signal.SIGTERM, lambda: self._end(End.SIGTERM)),
             (signal.SIGHUP, lambda: self._end(End.SIGHUP)),
@@ -415,9 +412,6 @@ class Chat:
             (signal.SIGCONT, self._continued),
             (signal.SIGWINCH, self._resized),
         )
-        for number, action in actions:
-            callback = partial(_ignoring_number, loop.call_soon_threadsafe, action)
-            stack.enter_context(signal_hub.subscribe([number], callback, keep_ignored=True))
 
     def _interrupt(self) -> None:
         if self._live is not None:
@@ -455,40 +449,6 @@ class Chat:
         if self._asking:
             self.desk.prompt.cancel()
             asyncio.get_running_loop().call_later(CANCEL_AGAIN_S, self._cancel_prompt)
-
-
-def ending(finished: Finished, live: LiveReply) -> list[str]:
-    """Return the lines that say how a reply ended."""
-    facts = [at(finished.position), f"{finished.timing.duration_s - finished.timing.paused_s:.1f}s"]
-    if finished.timing.tokens_per_s is not None:
-        facts.append(f"{finished.timing.tokens_per_s:.0f} tok/s")
-    facts.append(_outcome(finished))
-    if live.resumed is not None:
-        facts.append(f"resumed: {live.resumed.strategy}, {live.resumed.guarantee}")
-    lines = ["· " + " · ".join(facts)]
-    if finished.problem is not None:
-        lines.append(f"llmctl: {finished.problem.message}")
-        if finished.problem.hint is not None:
-            lines.append(f"hint: {finished.problem.hint}")
-    if finished.resumable and not live.left:
-        lines.append("/resume goes on, /drop forgets it; a new message keeps it as it is")
-    return lines
-
-
-def _outcome(finished: Finished) -> str:
-    match finished.end:
-        case End.SIGINT:
-            return "stopped"
-        case End.COMPLETE:
-            return finished.finish_reason or "end"
-        case end:
-            return f"{end.status} ({end.cause})"
-
-
-def _ignoring_number(
-    call_soon: Callable[[Callable[[], None]], object], action: Callable[[], None], _number: int
-) -> None:
-    call_soon(action)
 
 
 async def _in_thread(function: Callable[[*Args], Result], *args: *Args) -> Result:
