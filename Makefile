@@ -2,7 +2,7 @@
 # A second call is quick: each set-up leaves a stamp, and is done again when what it was made
 # from has changed.
 
-.PHONY: chat test lint exactness bench test-lowest clean
+.PHONY: chat test lint exactness bench test-lowest man clean
 .DEFAULT_GOAL := chat
 
 BIN := .venv/bin
@@ -34,6 +34,11 @@ test-lowest: .venv/.dev
 	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct \
 		--editable '.[all]' --group dev
 	.venv-lowest/bin/python -m pytest
+
+# The manual page, as `llmctl completion man` prints it.
+man: .venv/.dev
+	@mkdir -p build
+	$(BIN)/llmctl completion man > build/llmctl.1
 
 clean:
 	rm -rf .venv .venv-lowest dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis

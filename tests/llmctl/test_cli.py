@@ -30,6 +30,7 @@ COMMANDS = [
     "models pull",
     "models remove",
     "models probe",
+    "completion",
     "doctor",
 ]
 
