@@ -385,6 +385,11 @@ class Session:
         """Whether a way to go on with the reply is being looked for."""
         return not self._may_deliver and self.turn.phase is Phase.STREAMING
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the end of this share has been asked for."""
+        return bool(self._stops)
+
     def timing(self) -> Timing:
         """Return the figures of this process's share so far."""
         return self._clocks.timing(self._new_tokens(self.turn.mark))

@@ -22,9 +22,9 @@ from anyio.abc import TaskGroup
 
 from llmctl.backends.choose import fetch
 from llmctl.chat.commands import Commands
-from llmctl.chat.ending import ending
+from llmctl.chat.ending import GOES_ON, ending
 from llmctl.chat.history import History
-from llmctl.chat.keyboard import Draft
+from llmctl.chat.keyboard import STOP_GUARD_S, Draft
 from llmctl.chat.reply import Holding, LiveReply
 from llmctl.chat.setup import Setup
 from llmctl.chat.signals import Signals, hear
@@ -161,7 +161,7 @@ class Chat:
         self._asking = self.leaving is None
         if not self._asking:
             return None
-        answer = await self.desk.prompt.ask(default)
+        answer = await self.desk.prompt.ask(default, guard_s=self._guard_s)
         self._asking = False
         match answer.kind:
             case Kind.EXIT:
@@ -175,6 +175,13 @@ class Chat:
             case _:
                 return answer.text
         return None
+
+    @property
+    def _guard_s(self) -> float:
+        """For how long yet presses of Ctrl-C may be meant for a reply that has stopped."""
+        if self.stopped_at is None:
+            return 0.0
+        return self.stopped_at + STOP_GUARD_S - time.monotonic()
 
     # -- replies
 
@@ -192,8 +199,6 @@ class Chat:
         turn = Turn(header.markers, mode=self._holding.mode)
         ladder = self._ladder(header.request)
         await self._play(header, turn, journal, ladder)
-        if self.last is not None and not self.last.position.chars:
-            await self._take_back(prompt)
 
     async def open_paused(self) -> None:
         """Show the unfinished reply, paused; Space goes on with it."""
@@ -281,23 +286,28 @@ class Chat:
         self._live = None
         before = content_of(recorded)[0] if recorded is not None else ""
         await _in_thread(self.history.settle, journal, header, before + view.text, self.last.end)
-        self._after(live)
+        self._after(self.last, live)
+        if self.leaving is None and not self.last.position.chars:
+            await self._take_back(header.request.messages[-1].content)
 
-    def _after(self, live: LiveReply) -> None:
+    def _after(self, finished: Finished, live: LiveReply) -> None:
         """Say how the reply ended, and what follows from it for the chat."""
-        assert self.last is not None  # noqa: S101  (just set)
-        for line in ending(self.last, live):
+        for line in ending(finished, live.resumed):
             self.desk.screen.line(line)
-        self.stopped_at = time.monotonic() if self.last.end is End.SIGINT else None
-        if live.left or self.last.end in {End.SIGTERM, End.SIGHUP}:
-            self.leaving = self.last.end.exit_code
+        self.stopped_at = time.monotonic() if finished.end is End.SIGINT else None
+        if live.left or finished.end in {End.SIGTERM, End.SIGHUP}:
+            self.leaving = finished.end.exit_code
+        elif finished.resumable and finished.position.chars:
+            self.desk.screen.line(GOES_ON)
+        if finished.end.status not in {Status.COMPLETE, Status.TRUNCATED}:
+            self.draft.put_back()
 
     async def _take_back(self, prompt: str) -> None:
         """A prompt whose reply was stopped before its first character goes back."""
         if self.history.unfinished is not None:
             await _in_thread(self.history.drop)
         if self.last is not None and self.last.end.status is not Status.COMPLETE:
-            self.draft.text = prompt
+            self.draft.put_back(prompt)
 
     # -- what the next reply is asked with
 

@@ -93,6 +93,12 @@ class Draft:
         self.queued.clear()
         return text
 
+    def put_back(self, *first: str) -> None:
+        """Make one draft of ``first``, of what is queued and of what is typed."""
+        parts = (*first, *self.queued, self.text)
+        self.text = "\n\n".join(part for part in parts if part)
+        self.queued.clear()
+
     def delete_word(self) -> None:
         """Delete back to the beginning of the last word."""
         self.text = self.text.rstrip().rpartition(" ")[0]

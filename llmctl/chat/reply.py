@@ -9,7 +9,17 @@ import anyio
 
 from llmctl.chat.keyboard import Draft, Keyboard
 from llmctl.config import OnPause
-from llmctl.events import End, Event, Finished, MarkerFound, Mode, Paused, PauseReason, Resumed
+from llmctl.events import (
+    End,
+    Event,
+    Finished,
+    MarkerFound,
+    Mode,
+    Paused,
+    PauseReason,
+    Resumed,
+    Retrying,
+)
 from llmctl.session import Session
 from llmctl.talk import at
 from llmctl.terminal.keys import Press
@@ -102,6 +112,7 @@ class LiveReply:
         self._by_marker = False
         self._hint = ""
         self._resumed: Resumed | None = None
+        self._retried_at: int | None = None
 
     async def run(self) -> Finished:
         """Run the reply to its end with the status row below it."""
@@ -134,6 +145,8 @@ class LiveReply:
             case Resumed(strategy, guarantee, position):
                 self._resumed = event
                 self._announce(f"resumed at {at(position)} ({strategy}, {guarantee})")
+            case Retrying():
+                self._retried_at = self.session.turn.received.deltas
             case MarkerFound():
                 pass
             case _:
@@ -246,11 +259,20 @@ class LiveReply:
         )
 
     def _state(self) -> State:
-        turn = self.session.turn
+        if self.session.stopping:
+            return State.STOPPING
         if self.session.resuming:
             return State.RESUMING
-        if not self.paused:
-            return State.STREAMING if turn.mark.chars else State.WAITING
+        return self._pause() if self.paused else self._flow()
+
+    def _flow(self) -> State:
+        turn = self.session.turn
+        if turn.received.deltas == self._retried_at:
+            return State.RETRYING
+        return State.STREAMING if turn.mark.chars else State.WAITING
+
+    def _pause(self) -> State:
+        turn = self.session.turn
         if turn.asked:
             return State.ASKED
         if self._by_marker:

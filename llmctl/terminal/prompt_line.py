@@ -122,6 +122,8 @@ class PromptLine:
         self._now = now
         self._hint = ""
         self._hinted_at = float("-inf")
+        self._default = ""
+        self._deaf_until = float("-inf")
         self._input = session_input or input_from(keys)
         # A dumb terminal gets prompt_toolkit's own dumb prompt, which it has if not told better.
         dumb = os.environ.get("TERM") in ("dumb", "unknown")
@@ -145,12 +147,14 @@ class PromptLine:
         self._session.app.ttimeoutlen = ESC_DELAY_S
         self._session.app.timeoutlen = ESC_DELAY_S
 
-    async def ask(self, default: str = "") -> Answer:
+    async def ask(self, default: str = "", *, guard_s: float = 0.0) -> Answer:
         """Let the person type; nobody else reads or writes the terminal meanwhile.
 
         Args:
             default: what the line begins with.
+            guard_s: seconds in which Ctrl-C does nothing, unless something is typed.
         """
+        self._default, self._deaf_until = default, self._now() + guard_s
         self._hint = ""
         with _kept(signal.SIGWINCH):
             answer = await self._ask_once(default)
@@ -165,8 +169,11 @@ class PromptLine:
     def interrupt(self) -> None:
         """Do what Ctrl-C does: clear the line, else hint, else leave."""
         buffer = self._session.default_buffer
+        if self._is_deaf(buffer.text):
+            return
         if buffer.text:
             buffer.reset(append_to_history=True)
+            self._session.app.invalidate()  # a signal is no key, which would do that
         elif self._now() - self._hinted_at < HINT_S:
             self._end(Kind.INTERRUPT_EXIT)
         elif self._is_asking:
@@ -219,11 +226,19 @@ class PromptLine:
         if buffer.text:
             buffer.append_to_history()
             return None
+        if self._is_deaf(buffer.text):
+            return None
         if self._now() - self._hinted_at < HINT_S:
             return Answer(Kind.INTERRUPT_EXIT)
         self._hinted_at = self._now()
         self._write_line(LEAVING_HINT)
         return None
+
+    def _is_deaf(self, text: str) -> bool:
+        """Say whether Ctrl-C does nothing yet; whoever has typed means this prompt."""
+        if text != self._default:
+            self._deaf_until = float("-inf")
+        return self._now() < self._deaf_until
 
     @property
     def _app(self) -> Application[str | Answer] | None:

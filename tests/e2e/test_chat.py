@@ -255,6 +255,10 @@ def test_sigint_is_ctrl_c_also_after_a_prompt_has_returned(
     chat.wait_for_screen("w10")
     chat.send_signal(signal.SIGINT)
     chat.wait_for_screen(re.compile("stopped.*^> ?$", re.DOTALL | re.MULTILINE))
+    chat.send("typed")
+    chat.wait_for_screen("> typed")
+    chat.send_signal(signal.SIGINT)
+    chat.wait_for_screen(re.compile("^> ?$", re.MULTILINE))
     chat.send_signal(signal.SIGINT)
     chat.wait_for_screen("Ctrl-C again")
     chat.send_signal(signal.SIGINT)
@@ -311,3 +315,63 @@ def test_control_bytes_of_the_model_never_reach_the_terminal(
     assert b"\x1b[2J" not in chat.output
     assert "\x9b".encode() not in chat.output
     assert "\u202e".encode() not in chat.output
+
+
+def test_a_stop_brings_what_was_queued_back_into_the_input(
+    start: Start, script: Callable[..., str], cli: Cli
+) -> None:
+    chat = start(script())
+    ask(chat, "first")
+    chat.wait_for_screen("w5")
+    chat.send("second\r")
+    chat.wait_for_screen("queued: second")
+    chat.send("third")
+    chat.wait_for_screen("> third")
+    chat.send_keys("ctrl-c")
+    chat.wait_for_screen(re.compile("^> second\n\n? *third", re.MULTILINE))
+    assert [message["role"] for message in exported(cli)] == ["user", "assistant"]
+
+
+def test_presses_just_after_a_stop_do_nothing(start: Start, script: Callable[..., str]) -> None:
+    chat = start(script())
+    ask(chat)
+    chat.wait_for_screen("w5")
+    chat.send_keys("ctrl-c")
+    chat.wait_for_screen(re.compile("stopped.*^> ?$", re.DOTALL | re.MULTILINE))
+    chat.send_keys("ctrl-c", "ctrl-c", "ctrl-c")
+    chat.send("still here")
+    chat.wait_for_screen("> still here")
+    assert "Ctrl-C again" not in text_on(chat)
+
+
+def test_a_prompt_stopped_before_its_first_token_comes_back_before_the_draft(
+    start: Start, script: Callable[..., str], cli: Cli
+) -> None:
+    chat = start(script(delay_s=60))
+    ask(chat, "first")
+    chat.wait_for_screen("waiting for the first token")
+    chat.send("next")
+    chat.wait_for_screen("> next")
+    chat.send_keys("ctrl-c")
+    chat.wait_for_screen(re.compile("^> first\n\n? *next", re.MULTILINE))
+    assert "/resume" not in text_on(chat)
+    assert json.loads(cli.run("conversations", "list", "--json").text) == []
+
+
+@pytest.mark.parametrize("way", ["key", "TERM"])
+def test_a_chat_left_before_the_first_token_can_be_gone_on_with(
+    start: Start, script: Callable[..., str], way: str
+) -> None:
+    chat = start(script(delay_s=60))
+    ask(chat, "first")
+    chat.wait_for_screen("waiting for the first token")
+    if way == "TERM":
+        chat.send_signal(signal.SIGTERM)
+    else:
+        chat.send_keys("space")
+        chat.wait_for_screen("PAUSED")
+        chat.send_keys("ctrl-d")
+    assert chat.wait() == (5 if way == "key" else 143)
+    assert "llmctl chat -c" in text_on(chat)
+    again = start(script(name="again"), "-c")
+    again.wait_for_screen(re.compile("> first.*PAUSED", re.DOTALL))
