@@ -73,7 +73,12 @@ class OpenAiClient:
         return {name: value for name, value in told.items() if name not in _omitted(both)}
 
     async def post(
-        self, path: str, body: Mapping[str, Any], *, base_url: str | None = None
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        *,
+        base_url: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> httpx2.Response:
         """Send a body and return the answer, its own body still to be read.
 
@@ -81,16 +86,34 @@ class OpenAiClient:
             path: behind the address.
             body: a JSON object.
             base_url: another address of the same server.
+            headers: besides those that every request has.
 
         Raises:
             LlmctlError: it was not accepted.
         """
+        url = urljoin((base_url or self._base_url).rstrip("/") + "/", path)
+        return await self._streamed(partial(self._client.post, body=body), url, headers or {})
+
+    async def read(self, path: str) -> httpx2.Response:
+        """Return the answer of an address, its body still to be read; otherwise as `get`.
+
+        Raises:
+            LlmctlError: it was not given out.
+        """
+        url = urljoin(self._base_url.rstrip("/") + "/", path)
+        return await self._streamed(self._client.get, url, {})
+
+    async def _streamed(
+        self,
+        send: Callable[..., Awaitable[openai.AsyncStream[object]]],
+        url: str,
+        headers: Mapping[str, str],
+    ) -> httpx2.Response:
         try:
-            stream = await self._client.post(
-                urljoin((base_url or self._base_url).rstrip("/") + "/", path),
+            stream = await send(
+                url,
                 cast_to=object,
-                body=body,
-                options={"headers": self._headers},
+                options={"headers": {**self._headers, **headers}},
                 stream=True,
                 stream_cls=openai.AsyncStream[object],
             )
@@ -116,6 +139,14 @@ class OpenAiClient:
             LlmctlError: it was not accepted.
         """
         return await self._json(partial(self._client.post, body=body), path)
+
+    async def delete(self, path: str) -> None:
+        """Delete what is at an address; otherwise as `get`.
+
+        Raises:
+            LlmctlError: it was not accepted.
+        """
+        await self._json(self._client.delete, path)
 
     async def _json(self, send: Callable[..., Awaitable[httpx2.Response]], path: str) -> object:
         try:
