@@ -12,6 +12,19 @@ from typing import Any, Self
 
 from llmctl.events import Cursor
 
+_SHAPING = ("tools", "functions", "response_format", "logprobs", "grammar", "json_schema",
+            "guided_json", "guided_regex", "guided_choice", "guided_grammar",
+            "structured_outputs", "text", "echo")  # fmt: skip
+
+
+def is_shaped(body: Mapping[str, Any]) -> bool:
+    """Say whether a body asks for a reply that is more than text: schema, tools, choices.
+
+    Such a reply can't be continued as text: what shapes it would begin anew.
+    """
+    several = any(isinstance(body.get(key), int) and body[key] > 1 for key in ("n", "best_of"))
+    return several or any(body.get(key) for key in _SHAPING)
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -42,6 +55,11 @@ class Options:
     stop: tuple[str, ...] = ()
     schema: Mapping[str, Any] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def shaped(self) -> bool:
+        """Whether the reply can only be gone on with as the same run; see `is_shaped`."""
+        return self.schema is not None or is_shaped(self.extra)
 
 
 @dataclass(frozen=True, slots=True)

@@ -193,12 +193,14 @@ _PRESETS = (
         token_prompts=True,
         accepts_seed=True,
     ),
-    # Without the flag it silently turns a trailing assistant message into a user's.
+    # Without the flag it silently turns a trailing assistant message into a user's. It tells
+    # ids with completions only: a streamed chat that asks for them is refused.
     Profile(
         name="sglang",
         base_url="http://localhost:30000/v1",
         prefix=PrefixDialect.CONTINUE_FINAL_MESSAGE,
         prefix_keeps_blanks=True,
+        token_prompts=True,
         accepts_seed=True,
     ),
     Profile(name="lmstudio", base_url="http://localhost:1234/v1", accepts_seed=True),

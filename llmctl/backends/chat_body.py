@@ -38,14 +38,14 @@ def chat_body(
         "model": request.model,
         "messages": messages,
         "stream": True,
-        **_counting(profile, usage=usage),
-        **_chosen(request.options, profile),
+        **counting_fields(profile, usage=usage),
+        **chosen_fields(request.options, profile),
         **(_continuing(profile.prefix, messages, after) if after else {}),
         **request.options.extra,
     }
 
 
-def _counting(profile: Profile, *, usage: bool) -> dict[str, Any]:
+def counting_fields(profile: Profile, *, usage: bool) -> dict[str, Any]:
     """Ask for token counts the way this server is known to understand."""
     options = {"include_usage": True} if usage else {}
     fields: dict[str, Any] = {}
@@ -61,7 +61,7 @@ def _counting(profile: Profile, *, usage: bool) -> dict[str, Any]:
     return {**({"stream_options": options} if options else {}), **fields}
 
 
-def _chosen(options: Options, profile: Profile) -> dict[str, Any]:
+def chosen_fields(options: Options, profile: Profile) -> dict[str, Any]:
     """Return the options a person set, under the names this server knows."""
     fields = {
         "temperature": options.temperature,

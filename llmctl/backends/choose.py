@@ -55,16 +55,9 @@ def back_end_for(
 
         return ScriptedBackEnd(load_script(selection.script, folder=env.cwd))
     if selection.profile is not None:
-        _check_api(selection.profile.api)
-        from llmctl.backends.learning import LearningBackEnd  # noqa: PLC0415  (one is needed)
-
-        return LearningBackEnd(
-            selection.profile,
-            selection.model,
-            Memory.of(env, writes=stored),
-            key=key_for(selection.profile),
-            connect_timeout_s=connect_timeout,
-        )
+        memory = Memory.of(env, writes=stored)
+        key = key_for(selection.profile)
+        return _server(selection.profile, selection.model, memory, key, connect_timeout)
     from llmctl import weights  # noqa: PLC0415  (start-up)
     from llmctl.backends.embedded import Embedded  # noqa: PLC0415
 
@@ -73,13 +66,20 @@ def back_end_for(
     return Embedded(model, home=private_dir(env.data / "engine") if stored else None)
 
 
-def _check_api(api: Api) -> None:
-    """Refuse to speak chat where another protocol was asked for."""
-    if api in {Api.RESPONSES, Api.COMPLETIONS}:
-        raise UsageError(
-            f"Single replies can't be had by --api {api} yet.",
-            "Leave --api out to speak chat completions; 'llmctl batch' takes either.",
-        )
+def _server(
+    profile: Profile, model: str, memory: Memory, key: str | None, connect_timeout_s: float | None
+) -> BackEnd:
+    """Return what speaks the profile's protocol."""
+    match profile.api:
+        case Api.COMPLETIONS:
+            from llmctl.backends.completions import CompletionsBackEnd  # noqa: PLC0415  (one is)
+
+            return CompletionsBackEnd(profile, key=key, connect_timeout_s=connect_timeout_s)
+        case Api.RESPONSES:
+            raise UsageError("Single replies can't be had by --api responses yet.")
+    from llmctl.backends.learning import LearningBackEnd  # noqa: PLC0415  (needed)
+
+    return LearningBackEnd(profile, model, memory, key=key, connect_timeout_s=connect_timeout_s)
 
 
 class Unavailable:

@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio import to_thread
 
-from llmctl.backends.chat import new_client
 from llmctl.backends.chat_body import chat_body
 from llmctl.backends.chat_reply import ReplyReader
 from llmctl.backends.chat_stream import CLOSE_S, ChatStream
+from llmctl.backends.completion_body import completion_body
 from llmctl.backends.probe_answers import (
     BLANKS,
     QUESTION,
@@ -39,12 +39,13 @@ from llmctl.backends.probe_answers import (
     keeps_blanks,
     outcome,
 )
-from llmctl.backends.token_prompt import completion_body, spelling
+from llmctl.backends.server import new_client
+from llmctl.backends.token_prompt import spelling
 from llmctl.capabilities import Capabilities, Outcome, Server
 from llmctl.conversation import Message, Options, Request
 from llmctl.errors import Denied, Overloaded, Refused, StrategyUnavailable
 from llmctl.events import Channel
-from llmctl.profiles import PrefixDialect, Profile
+from llmctl.profiles import PrefixDialect, Profile, TokenCounts
 
 if TYPE_CHECKING:
     import httpx2
@@ -240,7 +241,8 @@ class _Probe:
         try:
             half = await spelling(self.client, self.model, first.beginning(prefix))
             prompt = (*first.prompt_ids, *half)
-            body = completion_body(self.profile, request, prompt)
+            tells = replace(self.profile, token_counts=TokenCounts.IDS)
+            body = completion_body(tells, request, prompt, usage=False)
             answer = await self._read(await self.client.post("completions", body), prompt)
         except (Refused, StrategyUnavailable):
             return False

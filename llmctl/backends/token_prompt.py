@@ -1,7 +1,8 @@
 """Going on behind token ids: a completion whose prompt is what the model had before it.
 
 The ids of the prompt and of the reply come with the chat stream (``return_token_ids``, as
-vLLM has it: ``prompt_token_ids`` on the first chunk, ``token_ids`` on every choice). Put one
+vLLM has it, and SGLang for completions: ``prompt_token_ids`` on the first chunk, ``token_ids``
+on every choice). Put one
 behind the other they are a prompt for ``/completions`` that no template and no tokenizer
 touches. What is claimed is checked: the ids must spell the reply's text (``/detokenize``),
 and the server must say that they are its prompt.
@@ -10,11 +11,10 @@ and the server must say that they are its prompt.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from llmctl.conversation import Options, Prefix, Request
+from llmctl.conversation import Options, Prefix
 from llmctl.errors import Refused, StrategyUnavailable
-from llmctl.profiles import Profile
 
 if TYPE_CHECKING:
     from llmctl.backends.openai_client import OpenAiClient
@@ -57,29 +57,5 @@ async def _spelled(client: OpenAiClient, model: str, ids: tuple[int, ...]) -> st
         answer = await client.ask("/detokenize", {"model": model, "tokens": ids})
     except Refused as refusal:
         raise StrategyUnavailable("Nobody can tell what the known ids spell.") from refusal
-    return str(answer.get("prompt", "")) if isinstance(answer, Mapping) else ""
-
-
-def completion_body(profile: Profile, request: Request, ids: tuple[int, ...]) -> dict[str, Any]:
-    """Return the body that asks for what follows ``ids``.
-
-    Without a bound the field is null: left out it would mean 16.
-    """
-    options = request.options
-    chosen = {
-        "temperature": options.temperature,
-        "top_p": options.top_p,
-        "seed": options.seed,
-        "stop": list(options.stop) or None,
-    }
-    usage = {"stream_options": {"include_usage": True}} if profile.usage_in_stream else {}
-    return {
-        "model": request.model,
-        "prompt": ids,
-        "max_tokens": options.max_tokens,
-        "stream": True,
-        "return_token_ids": True,
-        **usage,
-        **{name: value for name, value in chosen.items() if value is not None},
-        **options.extra,
-    }
+    told = answer if isinstance(answer, Mapping) else {}
+    return str(told.get("prompt") or told.get("text") or "")  # vLLM's word, and SGLang's

@@ -9,14 +9,10 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from llmctl.conversation import Message, Options, Request
+from llmctl.conversation import Message, Options, Request, is_shaped
 
 MAX_TOKENS_FIELDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 """The names under which APIs know the bound on a reply."""
-
-_EXACT_ONLY = ("tools", "functions", "response_format", "logprobs", "grammar", "json_schema",
-               "guided_json", "guided_regex", "guided_choice", "guided_grammar",
-               "structured_outputs", "text", "echo")  # fmt: skip
 
 
 class Path(StrEnum):
@@ -50,9 +46,7 @@ class Row:
     @property
     def is_exact_only(self) -> bool:
         """Whether its reply can't be continued as text: tools, schemas, several choices."""
-        body = self.body
-        several = any(isinstance(body.get(key), int) and body[key] > 1 for key in ("n", "best_of"))
-        return several or any(body.get(key) for key in _EXACT_ONLY)
+        return is_shaped(self.body)
 
     @property
     def is_plain(self) -> bool:

@@ -22,6 +22,9 @@ from llmctl.resume.replay import Replay
 from llmctl.resume.rung import Rung, Standing
 from llmctl.session import BackEnd, Opened
 
+_SAME_RUN = {Strategy.CURSOR, Strategy.REPLAY}
+"""Ways that show one run from its beginning to its end."""
+
 
 def rungs(instruction: str) -> tuple[Rung, ...]:
     """Return all ways to go on, strongest first; ``instruction`` is for the last."""
@@ -125,8 +128,14 @@ class Ladder:
         return Standing(self.request, prefix, self.conditions, self.guarantee, self.saved, alive)
 
     def _promising(self, standing: Standing) -> Iterator[Rung]:
-        """Yield the ways that may be exact enough, strongest first."""
+        """Yield the ways that may be exact enough, strongest first.
+
+        Where a schema, a grammar or tools shape the reply, only the same run goes on with it:
+        behind a prefix they would begin anew.
+        """
         for rung in self.rungs:
+            if self.request.options.shaped and rung.strategy not in _SAME_RUN:
+                continue
             promise = rung.promise(standing, self.back_end)
             if promise is not None and promise.at_least(self.require):
                 yield rung
@@ -139,6 +148,8 @@ class Ladder:
         )
 
     def _advice(self) -> str:
+        if self.request.options.shaped:
+            return "A reply with a schema, a grammar or tools can only be asked for again"
         advice = "Allow less with --require best-effort"
         if Guarantee.TEXT.at_least(self.require) and Strategy.PREFIX not in self.back_end.supports:
             advice += ", or see what the server can do with 'llmctl models probe'"

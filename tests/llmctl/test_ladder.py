@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any, cast
 
-from llmctl.conversation import Message, Request
-from llmctl.resume.ladder import Ladder
+import pytest
+
+from llmctl.conversation import Message, Prefix, Request
+from llmctl.events import Guarantee, Strategy
+from llmctl.resume.ladder import Ladder, rungs
 from llmctl.session import BackEnd
 
 REQUEST = Request("local", (Message("user", "Hi"),))
@@ -47,3 +51,20 @@ def test_when_the_reply_has_ended_its_beginning_and_its_last_state_are_forgotten
     conditions = {"start": {"file": "a"}}
     ladder(keeper, conditions=conditions, saved={"start": {"file": "b"}}).forget()
     assert keeper.discarded == [conditions, {"start": {"file": "b"}}]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"schema": {"type": "object"}}, {"extra": {"tools": [{}]}}, {"extra": {"n": 2}}],
+    ids=["schema", "tools", "several"],
+)
+def test_a_shaped_reply_goes_on_as_the_same_run_only(options: dict[str, Any]) -> None:
+    supports = dict.fromkeys(Strategy, Guarantee.EXACT)
+    back_end = cast("BackEnd", SimpleNamespace(name="x", supports=supports))
+    shaped = REQUEST.with_options(**options)
+    ways = Ladder(back_end, shaped, rungs("Go on."), Guarantee.BEST_EFFORT)
+    known = Prefix("{", ids=(1,), tokens=1)
+    assert ways.may_go_on(known)
+    del supports[Strategy.REPLAY]
+    assert not ways.may_go_on(known)
+    assert Ladder(back_end, REQUEST, rungs("Go on."), Guarantee.BEST_EFFORT).may_go_on(known)

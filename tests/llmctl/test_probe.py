@@ -246,7 +246,7 @@ def test_what_is_remembered(tmp_path: Path) -> None:
         assert memory.recall("http://x/v1", "m") is None
 
 
-@pytest.mark.parametrize("api", [Api.RESPONSES, Api.COMPLETIONS])
+@pytest.mark.parametrize("api", [Api.RESPONSES])
 def test_another_protocol_is_not_answered_with_chat(tmp_path: Path, api: Api) -> None:
     selection = Selection("m", Profile(name="x", base_url="http://x/v1", api=api))
     with fake_environment(tmp_path) as fake, pytest.raises(UsageError, match=str(api)):

@@ -165,7 +165,7 @@ async def test_an_older_server_that_tells_no_ids() -> None:
             assert (await gone_on(of, prefix_of(chunks[:9])))[1] is Guarantee.TEXT
 
 
-@pytest.mark.parametrize("options", [{"schema": {"type": "object"}}, {"extra": {"tools": []}}])
+@pytest.mark.parametrize("options", [{"extra": {"tools": []}}, {"extra": {"user": "me"}}])
 async def test_options_that_a_completion_does_not_have(options: dict[str, Any]) -> None:
     with OracleServer(VLLM) as server:
         async with ladder(server, ASK.with_options(**options)) as of:

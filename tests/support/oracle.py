@@ -47,6 +47,7 @@ __all__ = [
     "Special",
     "StopFilter",
     "Vocabulary",
+    "content_before",
     "render",
     "text_of",
 ]
@@ -291,7 +292,9 @@ class _Place:
         self.thinking = False
         self.previous: int = Special.ASSISTANT
         self.pending = b""
-        opened = len(prompt) - 1 - list(reversed(prompt)).index(Special.ASSISTANT)
+        opened = 0  # a bare prompt's beginning of text
+        if Special.ASSISTANT in prompt:
+            opened = len(prompt) - 1 - list(reversed(prompt)).index(Special.ASSISTANT)
         for token in prompt[opened + 1 :]:
             self.step(token)
 
@@ -307,6 +310,11 @@ class _Place:
             self.content += 1
         pending = self.pending + VOCABULARY.pieces[token]
         self.pending = pending if pending in VOCABULARY._follow else b""
+
+
+def content_before(prompt: Sequence[int]) -> int:
+    """Return how many content tokens of the open message, or of the bare text, there are."""
+    return _Place(prompt).content
 
 
 class Oracle:
@@ -352,7 +360,9 @@ class Oracle:
         sampling: Sampling | None = None,
         plan: Plan | None = None,
     ) -> Iterator[int]:
-        """Yield the tokens after ``prompt``, which must contain an open assistant message.
+        """Yield the tokens after ``prompt``: an open assistant message, or a bare text.
+
+        In a bare text positions count from its beginning.
 
         The end-of-text token ends the iteration and is not yielded.
         """

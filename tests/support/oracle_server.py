@@ -57,9 +57,11 @@ from tests.support.oracle import (
     Rng,
     Sampling,
     Special,
+    content_before,
     render,
     text_of,
 )
+from tests.support.oracle_schema import instance
 from tests.support.oracle_settings import (
     Counters,
     Fault,
@@ -80,6 +82,7 @@ from tests.support.oracle_wire import (
     Json,
     PieceCutter,
     Prefill,
+    bare,
     parse_chat,
     parse_completion,
 )
@@ -126,7 +129,7 @@ class _Reply:
             oracle.generate(
                 prompt,
                 sampling=request.sampling(spare_seed),
-                plan=_plan(settings, heard, script),
+                plan=_shaped(_plan(settings, heard, script), request, prompt),
             ),
             _sizes(script.tokens_per_chunk or settings.tokens_per_chunk, settings.seed),
             max_tokens=_bound(settings, request, len(prompt)),
@@ -169,6 +172,15 @@ def _plan(settings: Settings, messages: Sequence[Message], script: Script) -> Pl
     )
 
 
+def _shaped(plan: Plan, request: ChatRequest, prompt: Sequence[int]) -> Plan:
+    """Have the reply satisfy the request's schema. Whatever stands before it, it begins anew."""
+    if request.schema is None:
+        return plan
+    document = instance(request.schema, seed=str(len(prompt)))
+    start = content_before(prompt)
+    return Plan(length=start + len(VOCABULARY.encode(document)), inserts={start: document})
+
+
 def _directed_length(messages: Sequence[Message]) -> int | None:
     found = _DIRECTIVE.search(_last_user_text(messages))
     return int(found[1]) if found else None
@@ -179,7 +191,9 @@ def _last_user_text(messages: Sequence[Message]) -> str:
 
 
 def _last_question(prompt: Sequence[int]) -> str:
-    """Return the last user's message of a rendered prompt."""
+    """Return the last user's message of a rendered prompt, or all of a bare one."""
+    if Special.USER not in prompt:
+        return text_of(prompt)
     at = len(prompt) - list(reversed(prompt)).index(Special.USER)
     return text_of(list(itertools.takewhile(lambda token: token != Special.END, prompt[at:])))
 
@@ -461,7 +475,7 @@ class _Core:
             _respond_json(conn, 400, ApiError(400, "Wrong fields.").body)
             return
         text = VOCABULARY.decode(body["tokens"]).decode("utf-8", "replace")
-        _respond_json(conn, 200, {"prompt": text})
+        _respond_json(conn, 200, {self.settings.spelled_as: text})
 
     async def _chat(self, conn: HttpConnection, request: Request) -> None:
         record = self._record(request)
@@ -490,7 +504,7 @@ class _Core:
     def _parsed(self, path: str, body: object) -> ChatRequest:
         if path == "/v1/chat/completions":
             return parse_chat(body, self._rules)
-        if Feature.TOKEN_PROMPTS not in self._rules.features:
+        if self._rules.features.isdisjoint({Feature.COMPLETIONS, Feature.TOKEN_PROMPTS}):
             raise ApiError(404, "Not Found")
         return parse_completion(body, self._rules)
 
@@ -618,6 +632,13 @@ class _Handle:
         )
         after = ids.index(Special.THINK_END) + 1 if Special.THINK_END in ids else 0
         return text_of(ids[after:])
+
+    def expected_completion(self, prompt: str, *, sampling: Sampling | None = None) -> str:
+        """Return what an uninterrupted completion adds to a prompt, as `expected`."""
+        settings, ids = self.settings, bare(prompt)
+        oracle = Oracle(settings.rng, canonical=settings.canonical)
+        plan = _plan(settings, (Message("user", prompt),), Script())
+        return text_of(oracle.reply(ids, sampling=sampling or Sampling(temperature=0), plan=plan))
 
     def wait_until(
         self, condition: Callable[[Counters], bool], *, timeout_s: float = 5.0

@@ -100,6 +100,8 @@ class Settings:
     features: tuple[Feature | str, ...] = (Feature.LOGPROBS, Feature.USAGE)
     gzip: bool = False
     truncates: int = 0  # tokens dropped from the beginning of a completion's prompt
+    null_bound: bool = True  # a completion's max_tokens may be null (SGLang refuses that)
+    spelled_as: str = "prompt"  # the field of /detokenize's answer; SGLang's is "text"
     # the pace
     tokens_per_chunk: int | tuple[int, int] = 1
     delay_s: float = 0.0
@@ -118,6 +120,7 @@ class Settings:
             features=frozenset(Feature(name) for name in self.features),
             strict=self.strict,
             models=self.models,
+            null_bound=self.null_bound,
         )
 
 

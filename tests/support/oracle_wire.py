@@ -69,6 +69,7 @@ class Feature(StrEnum):
     TIMINGS = "timings"  # llama.cpp: timings_per_token
     TOKEN_IDS = "token_ids"  # noqa: S105  (no password; vLLM: return_token_ids)
     REASONING = "reasoning"  # accepts reasoning_content in messages
+    COMPLETIONS = "completions"  # /completions behind a text
     TOKEN_PROMPTS = "token_prompts"  # noqa: S105  (vLLM: /completions behind ids, /detokenize)
 
 
@@ -102,6 +103,7 @@ class Rules:
     features: frozenset[Feature] = frozenset({Feature.LOGPROBS, Feature.USAGE})
     strict: bool = True
     models: tuple[str, ...] = ("oracle",)
+    null_bound: bool = True  # a completion's max_tokens may be null, which is no bound (vLLM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,7 @@ class ChatRequest:
     timings: bool = False
     token_ids: bool = False
     prompt_ids: tuple[int, ...] | None = None  # a completion's
+    schema: Json | None = None
 
     def sampling(self, spare_seed: int) -> Sampling:
         """Return the sampling options; ``spare_seed`` serves a request without a seed."""
@@ -222,29 +225,30 @@ def parse_chat(body: object, rules: Rules) -> ChatRequest:
     return _request(given, tuple(messages), _continues(given, rules), rules)
 
 
+def _ids(value: object) -> bool:
+    return isinstance(value, list) and all(
+        type(token) is int and 0 <= token < len(VOCABULARY) for token in value
+    )
+
+
 _COMPLETION_ONLY: Mapping[str, Check] = {
-    "prompt": lambda value: (
-        isinstance(value, list)
-        and bool(value)
-        and all(type(token) is int and 0 <= token < len(VOCABULARY) for token in value)
-    ),
-    "return_token_ids": _is(bool),
+    "prompt": lambda value: isinstance(value, str) or _ids(value),
     "top_k": _whole(-1),
     "min_p": _number(0, 1),
     "repetition_penalty": _number(0, 2),
 }
 _BOTH = (
     "model", "stream", "stream_options", "max_tokens", "temperature", "top_p", "seed", "stop",
-    "presence_penalty", "frequency_penalty", "logit_bias",
+    "presence_penalty", "frequency_penalty", "logit_bias", "response_format",
 )  # fmt: skip
 _COMPLETION_FIELDS = {**{name: _FIELDS[name] for name in _BOTH}, **_COMPLETION_ONLY}
 _COMPLETION_BOUND = 16
 
 
 def parse_completion(body: object, rules: Rules) -> ChatRequest:
-    """Check the body of a streamed completion whose prompt is token ids, as vLLM takes it.
+    """Check the body of a streamed completion: its prompt is a text or, where allowed, token ids.
 
-    A bound that is left out is 16 tokens; null is none.
+    A bound that is left out is 16 tokens; null is none, where it is allowed.
 
     Raises:
         ApiError: If the body is not what ``rules`` allow.
@@ -252,7 +256,10 @@ def parse_completion(body: object, rules: Rules) -> ChatRequest:
     if not isinstance(body, dict):
         raise ApiError(400, "We could not parse the JSON body of your request.")
     given = {name: value for name, value in body.items() if value is not None}
-    _check_each(given, _COMPLETION_FIELDS, rules)
+    if not rules.null_bound and body.get("max_tokens", _COMPLETION_BOUND) is None:
+        raise ApiError(400, "max_tokens: Input should be a valid integer", param="max_tokens")
+    ids = {"return_token_ids": _is(bool)} if Feature.TOKEN_IDS in rules.features else {}
+    _check_each(given, {**_COMPLETION_FIELDS, **ids}, rules)
     for name in ("model", "prompt", "stream"):
         if not given.get(name):
             raise ApiError(400, f"You must provide a {name} parameter.", param=name)
@@ -261,7 +268,17 @@ def parse_completion(body: object, rules: Rules) -> ChatRequest:
     bounded = {"max_tokens": _COMPLETION_BOUND, **given}
     request = _request(bounded, (), goes_on=False, rules=rules)
     bound = request.max_tokens if body.get("max_tokens", _COMPLETION_BOUND) else None
-    return replace(request, max_tokens=bound, prompt_ids=tuple(given["prompt"]))
+    prompt = given["prompt"]
+    if isinstance(prompt, str):
+        return replace(request, max_tokens=bound, prompt_ids=bare(prompt))
+    if Feature.TOKEN_PROMPTS not in rules.features:
+        raise ApiError(400, "Invalid type for 'prompt': expected a string.", param="prompt")
+    return replace(request, max_tokens=bound, prompt_ids=tuple(prompt))
+
+
+def bare(text: str) -> tuple[int, ...]:
+    """Return the tokens of a prompt that no template touches."""
+    return (Special.BOS, *VOCABULARY.encode(text))
 
 
 def _check_fields(given: Mapping[str, object], rules: Rules) -> None:
@@ -377,7 +394,24 @@ def _request(
         and Feature.CONTINUOUS_USAGE in rules.features,
         timings=given.get("timings_per_token", False) and Feature.TIMINGS in rules.features,
         token_ids=given.get("return_token_ids", False) and Feature.TOKEN_IDS in rules.features,
+        schema=_schema(given.get("response_format")),
     )
+
+
+def _schema(form: object) -> Json | None:
+    """Return the schema that a reply is to satisfy.
+
+    Raises:
+        ApiError: If it is asked for in another way than the protocol's.
+    """
+    match form:
+        case None | {"type": "text"}:
+            return None
+        case {"type": "json_schema", "json_schema": {"name": str(), "schema": dict(schema)}}:
+            return schema
+        case {"type": "json_schema", "name": str(), "schema": dict(schema)}:  # Responses
+            return schema
+    raise ApiError(400, "Invalid value for 'response_format'.", param="response_format")
 
 
 def _stream_options(given: Mapping[str, Any], rules: Rules) -> Mapping[str, bool]:
@@ -481,6 +515,7 @@ class Encoder:
     """Turns one reply into server-sent events or one JSON object."""
 
     DONE = b"data: [DONE]\n\n"
+    OBJECT = "chat.completion.chunk"
 
     def __init__(
         self, request: ChatRequest, *, reply_id: str, created: int, prompt: Sequence[int]
@@ -527,7 +562,7 @@ class Encoder:
         """Return the chunk with the finish reason, then the usage chunk if asked for."""
         data = self._chunk({}, {}, finish_reason)
         if self._request.usage:
-            value = {**self._common, "object": "chat.completion.chunk", "choices": []}
+            value = {**self._common, "object": self.OBJECT, "choices": []}
             data += _event({**value, "usage": self._usage(self._sent)})
         return data
 
@@ -595,7 +630,9 @@ class Encoder:
 
 
 class CompletionEncoder(Encoder):
-    """Turns the tokens behind a prompt of ids into server-sent events."""
+    """Turns the tokens behind a bare prompt into server-sent events."""
+
+    OBJECT = "text_completion"
 
     def opening(self) -> bytes:
         """Return nothing: completions begin with their first text."""
@@ -612,7 +649,7 @@ class CompletionEncoder(Encoder):
         if self._request.token_ids:
             choice["token_ids"] = details.get("token_ids", [])
             choice["prompt_token_ids"], self._prompt = self._prompt or None, []
-        return _event({**self._common, "object": "text_completion", "choices": [choice]})
+        return _event({**self._common, "object": self.OBJECT, "choices": [choice]})
 
 
 def _logprob_entry(token: int, rank: int) -> Json:
