@@ -217,14 +217,18 @@ class Records:
 
     def in_flight(self) -> list[InFlight]:
         """Return the replies that are live or unfinished, the newest activity first."""
-        return self._in_flight(lambda _header: True)
+        return self._in_flight(lambda _path: True)
 
-    def _in_flight(self, wanted: Callable[[Header], bool]) -> list[InFlight]:
+    def live(self) -> list[InFlight]:
+        """Return the replies that a process is writing now, the newest activity first."""
+        return self._in_flight(lambda path: live_pid(path) is not None)
+
+    def _in_flight(self, wanted: Callable[[Path], bool]) -> list[InFlight]:
         found = []
         with self._alone():
             for path in self._folder.glob("*.jsonl"):
                 try:
-                    if wanted(read_header(path)):
+                    if wanted(path):
                         found.append(InFlight(read(path)[1], live_pid(path)))
                 except FileNotFoundError:
                     continue
@@ -235,7 +239,7 @@ class Records:
 
     def conversation(self, conversation: str) -> Conversation:
         """Return a conversation; an id that is nowhere gives an empty one."""
-        replies = self._in_flight(lambda header: header.conversation == conversation)
+        replies = self._in_flight(lambda path: read_header(path).conversation == conversation)
         unfinished = replies[0] if replies else None
         return Conversation(conversation, tuple(self._store.messages(conversation)), unfinished)
 

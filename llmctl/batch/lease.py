@@ -58,9 +58,14 @@ class Owner:
         return cls(secrets.token_hex(8), socket.gethostname(), os.getpid(), time.time())
 
     @property
+    def is_here(self) -> bool:
+        """Whether it is a process of this machine."""
+        return self.host == socket.gethostname()
+
+    @property
     def is_dead(self) -> bool:
         """Whether it is known to be gone."""
-        if self.host != socket.gethostname():
+        if not self.is_here:
             return False
         if self.pid == os.getpid():
             return True  # a predecessor in a container, where process ids repeat

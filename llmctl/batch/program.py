@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from llmctl.batch.feed import Feed
 from llmctl.batch.index import Index, Standing
 from llmctl.batch.job import Job
 from llmctl.batch.lines import InputLines
+from llmctl.batch.notices import noticed
 from llmctl.batch.outcome import Outcomes
 from llmctl.batch.results import (
     drop_changed,
@@ -123,13 +125,16 @@ class Program:
         """
         with signal_hub.subscribe(SIGNALS, self.stops.signal, keep_ignored=True), Index() as index:
             check(self._lines, self._recipe, index, alive=self._alive)
-            with _opened(self.job) as state:
+            with _opened(self.job) as state, self._noticed(state):
                 _put_changes_right(self.job, state, index)
                 output = open_output(self.job.results)
                 try:
                     return self._work(state, index, output)
                 finally:
                     output.close()
+
+    def _noticed(self, state: State) -> AbstractContextManager[None]:
+        return noticed(self._env.data, self.job.results, state.folder)
 
     def _work(self, state: State, index: Index, output: AppendFile) -> Report:
         state.file_new(index)

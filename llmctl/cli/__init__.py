@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "prompts": "List and show templates.",
         "config": "Show and change the configuration.",
         "keys": "Store and list the keys of back ends.",
+        "top": "Show the replies and batches that run now.",
         "completion": "Print a completion script for a shell, or the manual page.",
         "doctor": "Say what is wrong here and what to do about it.",
     }

@@ -31,6 +31,7 @@ COMMANDS = [
     "models remove",
     "models probe",
     "completion",
+    "top",
     "doctor",
 ]
 
