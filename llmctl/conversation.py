@@ -61,6 +61,11 @@ class Options:
         """Whether the reply can only be gone on with as the same run; see `is_shaped`."""
         return self.schema is not None or is_shaped(self.extra)
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read what `Request.as_json` wrote of them."""
+        return cls(**{**data, "stop": tuple(data.get("stop", ()))})
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -77,12 +82,10 @@ class Request:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Read what `as_json` wrote."""
-        options = dict(data["options"])
-        options["stop"] = tuple(options.get("stop", ()))
         return cls(
             model=data["model"],
             messages=tuple(Message(**m) for m in data["messages"]),
-            options=Options(**options),
+            options=Options.from_json(data["options"]),
         )
 
     def with_options(self, **changes: Any) -> Self:  # noqa: ANN401  (each has its own type)

@@ -1,4 +1,10 @@
-"""A conversation as text: Markdown for people, JSON and JSON lines for programs."""
+"""A conversation as text: Markdown for people, JSON and JSON lines for programs.
+
+Each message has a number (``id``) and that of the message before it (``parent``), so that
+nothing of its branches is lost: those that are not on the way to the last message follow
+behind it, in JSON as ``branches``, in JSON lines with ``branch`` true, in Markdown under a
+heading that says where they begin.
+"""
 
 from __future__ import annotations
 
@@ -7,45 +13,47 @@ from collections.abc import Iterator
 from typing import Any
 
 from llmctl.events import Position
-from llmctl.records import Conversation, content_of
+from llmctl.records import Conversation, InFlight
+from llmctl.replies import content_of
 from llmctl.talk import at
+from llmctl.tree import Node, nodes
 
 FORMS = ("markdown", "json", "jsonl")
 
 
 def exported(conversation: Conversation, form: str) -> str:
     """Return a conversation in one of `FORMS`; text ends with a newline."""
-    messages = list(_messages(conversation))
+    everything = nodes(conversation)
+    line = [_message(node, conversation) for node in everything if node.on_line]
+    branches = [_message(node, conversation) for node in everything if not node.on_line]
     match form:
         case "json":
-            whole = {"id": conversation.id, "messages": messages}
+            whole = {"id": conversation.id, "messages": line, "branches": branches}
             return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
         case "jsonl":
-            return "".join(json.dumps(m, ensure_ascii=False) + "\n" for m in messages)
+            rows = [*line, *({**message, "branch": True} for message in branches)]
+            return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         case _:
-            return "\n".join(_section(message) for message in messages)
+            return "\n".join([*map(_section, line), *_branch_sections(branches)])
 
 
-def _messages(conversation: Conversation) -> Iterator[dict[str, Any]]:
-    for stored in conversation.messages:
-        message: dict[str, Any] = {"role": stored.role, "content": stored.content}
-        if stored.reply is not None:
-            message |= {"generation": stored.generation, **stored.reply}
-        yield message
-    if conversation.unfinished is not None:
-        yield from _unfinished(conversation)
+def _message(node: Node, conversation: Conversation) -> dict[str, Any]:
+    stored = node.message
+    message: dict[str, Any] = {"id": node.number, "parent": node.parent}
+    message |= {"role": stored.role, "content": stored.content}
+    if stored.reply is not None:
+        message |= {"generation": stored.generation, **stored.reply}
+    elif node.reply is not None and conversation.unfinished is not None:
+        message |= _unfinished(conversation.unfinished)
+    return message
 
 
-def _unfinished(conversation: Conversation) -> Iterator[dict[str, Any]]:
-    assert conversation.unfinished is not None  # noqa: S101  (its caller looked)
-    recorded = conversation.unfinished.recorded
+def _unfinished(reply: InFlight) -> dict[str, Any]:
+    """Return what there is to say of a reply in flight."""
+    recorded = reply.recorded
     header, end = recorded.header, recorded.end
-    for message in header.request.messages[header.history :]:
-        yield {"role": message.role, "content": message.content}
     content, reasoning = content_of(recorded)
-    yield {
-        "role": "assistant",
-        "content": content,
+    return {
         "generation": header.generation,
         "model": header.request.model,
         "status": str(end.status) if end else "interrupted",
@@ -64,3 +72,14 @@ def _section(message: dict[str, Any]) -> str:
         where = at(Position(message["chars"], message["tokens"]))
         heading += f" ({status}: {message['cause']}, at {where})"
     return f"{heading}\n\n{message['content']}\n"
+
+
+def _branch_sections(branches: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield the messages of branches, each branch under a heading of its own."""
+    before = None
+    for message in branches:
+        if message["parent"] != before or before is None:
+            place = "the beginning" if message["parent"] is None else f"message {message['parent']}"
+            yield f"# Branch behind {place}\n"
+        yield _section(message)
+        before = message["id"]

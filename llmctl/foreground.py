@@ -26,7 +26,8 @@ from llmctl.events import Action, End, Event, Finished, Mode, Problem, Started, 
 from llmctl.journal import Header, Journal, NoJournal, Recorded
 from llmctl.output import Output
 from llmctl.profiles import Profile, Selection
-from llmctl.records import Records, content_of
+from llmctl.records import Records
+from llmctl.replies import content_of
 from llmctl.resume.ladder import Ladder, rungs
 from llmctl.session import GIVE_UP_FLUSH_S, SIGNAL_ENDS, BackEnd, Policy, Session
 from llmctl.store import StoredMessage

@@ -8,6 +8,7 @@ the same reply again. Then, as it happens:
 ``conditions`` on what an exact replay depends, as the back end told it
 ``bound``      the bound on the whole reply from here on, where it was raised
 ``received``   a chunk, written *before* anything of it is output
+``rewritten``  the text that stands for all of the reply so far: a person edited it
 ``delivered``  how far the reply was output, written *after* the write returned
 ``marker``     a marker that acted, and where the reply stood behind it
 ``paused``     by whom and in which mode
@@ -31,7 +32,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -101,6 +102,8 @@ class Header:
         target: how to reach the back end again (never a key).
         markers: the texts that act, by default also in later processes.
         command: which command began it.
+        parent: the stored message that this makes a branch behind; 0 for a branch from the
+            very beginning, None where it goes on behind the conversation's last.
     """
 
     generation: str
@@ -111,6 +114,7 @@ class Header:
     target: Mapping[str, Any]
     markers: Mapping[str, Action]
     command: str
+    parent: int | None = None
 
     def started(self, backend: str, api: str) -> Started:
         """Return the event that names the reply, asked of a back end by a protocol."""
@@ -127,6 +131,7 @@ class Header:
             "target": dict(self.target),
             "markers": {text: str(action) for text, action in self.markers.items()},
             "command": self.command,
+            "parent": self.parent,
         }
 
     @classmethod
@@ -185,6 +190,25 @@ class Recorded:
         self.bound = max_tokens
         if self.chunks and self.chunks[-1].finish_reason == "length":
             self.chunks[-1] = replace(self.chunks[-1], finish_reason=None)
+
+    def rewrite(self, text: str) -> None:
+        """Let ``text`` stand for the reply so far; nothing vouches for its tokens any more.
+
+        Chunks that it begins with are kept: their tokens are counted.
+        """
+        thoughts = "".join(c.text for c in self.chunks if c.channel is Channel.REASONING)
+        thoughts = thoughts[: self.mark.reasoning]
+        kept, tail = _beginning(self.chunks, text)
+        tokens = None if tail or any(c.tokens is None for c in kept) else _tokens(kept)
+        self.chunks = [
+            *([Chunk(thoughts, Channel.REASONING)] if thoughts else []),
+            *kept,
+            *([Chunk(tail)] if tail else []),
+        ]
+        self.mark = Mark(len(text), len(text), len(thoughts), tokens, len(text))
+        self.markers_found = []
+        self.conditions, self.saved = {}, None
+        self.guarantee = self.guarantee.or_worse(Guarantee.TEXT)
 
     @property
     def finished(self) -> bool:
@@ -278,6 +302,10 @@ class Journal:
         if chunk.cursor:
             record["cursor"] = astuple(chunk.cursor)
         self._write(record)
+
+    def rewritten(self, text: str) -> None:
+        """Record the text that stands for all of the reply so far."""
+        self._write({"type": "rewritten", "text": text})
 
     def delivered(self, mark: Mark) -> None:
         """Record how far the reply was output; call it after the write returned."""
@@ -463,6 +491,8 @@ def _apply(  # noqa: C901  (one case a record)
             recorded.conditions = record["conditions"]
         case "received":
             recorded.chunks.append(_chunk(record))
+        case "rewritten":
+            recorded.rewrite(record["text"])
         case "bound":
             recorded.raise_bound(record["max_tokens"])
         case "delivered":
@@ -482,6 +512,21 @@ def _apply(  # noqa: C901  (one case a record)
             recorded.end = End[record["end"]]
             recorded.resumable = record["resumable"]
             recorded.timings.append(record["timing"])
+
+
+def _beginning(chunks: Sequence[Chunk], text: str) -> tuple[list[Chunk], str]:
+    """Return the chunks of content that ``text`` begins with, and what is behind them."""
+    kept: list[Chunk] = []
+    for chunk in (chunk for chunk in chunks if chunk.channel is Channel.CONTENT):
+        if not text or not text.startswith(chunk.text):
+            break
+        kept.append(replace(chunk, finish_reason=None, cursor=None))
+        text = text[len(chunk.text) :]
+    return kept, text
+
+
+def _tokens(chunks: Sequence[Chunk]) -> int:
+    return sum(chunk.tokens or 0 for chunk in chunks)
 
 
 def _pass_markers(recorded: Recorded) -> None:

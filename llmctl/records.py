@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -31,8 +31,8 @@ from llmctl.journal import (
     read,
     read_header,
 )
-from llmctl.store import Found, Reply, Store, StoredMessage, StoreUnusable, title_of
-from llmctl.turn import Turn
+from llmctl.replies import Partial, as_reply, partial_of, said, without_partial
+from llmctl.store import Found, Store, StoredMessage, StoreUnusable, title_of
 
 
 def new_id(kind: str) -> str:
@@ -74,13 +74,15 @@ class Conversation:
 
     Attributes:
         id: its id.
-        messages: what the store has of it.
+        messages: what the store has of it, up to where it goes on.
         unfinished: the reply in flight behind those messages.
+        branches: its messages that are on other ways; only `Records.whole` looks for them.
     """
 
     id: str
     messages: tuple[StoredMessage, ...]
     unfinished: InFlight | None = None
+    branches: tuple[StoredMessage, ...] = ()
 
 
 class Records:
@@ -170,37 +172,41 @@ class Records:
         """Forget an unfinished reply and the question it answers."""
         self.take(generation, _not_told)[0].discard()
 
-    def fork(self, conversation: str, generation: str | None = None) -> str:
+    def fork(
+        self, conversation: str, generation: str | None = None, *, last: int | None = None
+    ) -> str:
         """Begin a new conversation with what was said in another; return its id.
+
+        A last reply that is not complete can be gone on with in the new one, behind its text.
 
         Args:
             conversation: the other one.
             generation: its last reply in the new one; None means the last there is.
+            last: the id of its last message in the new one, instead.
         """
-        here = self.conversation(conversation)
-        messages = list(here.messages)
-        if here.unfinished is not None and generation in {None, here.unfinished.generation}:
-            messages += _said(here.unfinished.recorded)
-        elif generation is not None:
-            place = next(n for n, m in enumerate(messages) if m.generation == generation)
-            messages = messages[: place + 1]
+        here = self.whole(conversation)
+        if last is None and here.unfinished and generation in {None, here.unfinished.generation}:
+            return self._branch(here.messages, partial_of(here.unfinished.recorded))
+        if generation is not None:
+            both = (*here.messages, *here.branches)
+            last = next(m.id for m in both if m.generation == generation)
+        line = self.line(conversation, last)
+        return self._branch(*without_partial(line))
+
+    def _branch(self, messages: Sequence[StoredMessage], partial: Partial | None) -> str:
         branch = new_id("c")
-        self._store.copy(messages, branch, self._now())
+        if messages or partial is None:
+            self._store.copy(messages, branch, self._now())
+        if partial is not None:
+            header = partial.header(branch, new_id("g"), self._now(), messages)
+            journal = Journal.create(self._path(header.generation), header, _not_told)
+            partial.write(journal)
+            journal.close()
         return branch
 
     def search(self, words: Sequence[str]) -> list[Found]:
         """Return the messages that contain all ``words``, unfinished replies first."""
         return [*self._search_in_flight(words), *self._store.search(words)]
-
-    def rewind(self, conversation: str) -> str | None:
-        """Go back before the last question and return it; what follows becomes a branch."""
-        messages = self._store.messages(conversation)
-        places = [place for place, message in enumerate(messages) if message.role == "user"]
-        if not places:
-            return None
-        last = places[-1]
-        self._store.move_head(conversation, messages[last - 1].id if last else None)
-        return messages[last].content
 
     def delete(self, conversation: str) -> None:
         """Delete a conversation for good, its unfinished reply too.
@@ -241,7 +247,19 @@ class Records:
         """Return a conversation; an id that is nowhere gives an empty one."""
         replies = self._in_flight(lambda path: read_header(path).conversation == conversation)
         unfinished = replies[0] if replies else None
-        return Conversation(conversation, tuple(self._store.messages(conversation)), unfinished)
+        last = unfinished.recorded.header.parent if unfinished else None
+        return Conversation(conversation, self.line(conversation, last), unfinished)
+
+    def line(self, conversation: str, last: int | None = None) -> tuple[StoredMessage, ...]:
+        """Return the stored messages up to one of them, or to where the conversation goes on."""
+        return tuple(self._store.messages(conversation, last))
+
+    def whole(self, conversation: str) -> Conversation:
+        """Return a conversation with its branches."""
+        here = self.conversation(conversation)
+        line = {message.id for message in here.messages}
+        others = (m for m in self._store.all_messages(conversation) if m.id not in line)
+        return replace(here, branches=tuple(others))
 
     def conversations(self) -> list[dict[str, object]]:
         """Return one line for each conversation, the newest activity first."""
@@ -282,6 +300,19 @@ class Records:
         kind, found = self._find(prefix)
         return (found, None) if kind == "conversation" else (self.find(found), found)
 
+    def place_of(self, conversation: str, reply: str) -> int:
+        """Return the id of the message that is a stored reply of a conversation.
+
+        Raises:
+            UsageError: it has none, or more than one, whose id begins so.
+        """
+        found = [m for m in self._store.all_messages(conversation) if m.generation]
+        found = [m for m in found if str(m.generation).startswith(reply)]
+        if len(found) != 1 or found[0].id is None:
+            many = f"'{reply}' stands for {len(found)} replies of this conversation."
+            raise UsageError(many, f"See 'llmctl conversations show --tree {conversation}'.")
+        return found[0].id
+
     def newest_conversation(self) -> str | None:
         """Return the conversation with the newest activity."""
         rows = self.conversations()
@@ -292,14 +323,14 @@ class Records:
     def _search_in_flight(self, words: Sequence[str]) -> Iterator[Found]:
         for reply in self.in_flight():
             header = reply.recorded.header
-            for message in _said(reply.recorded):
-                if all(word.casefold() in message.content.casefold() for word in words):
+            for message in said(reply.recorded):
+                if contains(message.content, words):
                     yield Found(
                         conversation=header.conversation,
                         title=title_of(header.request.messages),
                         role=message.role,
                         created=message.created,
-                        excerpt=_around(message.content, words[0]),
+                        excerpt=around(message.content, words[0]),
                     )
 
     def _path(self, generation: str) -> Path:
@@ -338,7 +369,7 @@ class Records:
                 f"The last reply of conversation {here.id} is unfinished.",
                 f"Go on with 'llmctl resume {generation}', or add --keep or --drop.",
             )
-        if len(here.messages) != header.history:
+        if len(self.line(here.id, header.parent)) != header.history:
             raise UsageError(
                 f"Conversation {here.id} went on in another process.",
                 f"Start over from it, or 'llmctl conversations fork {here.id}'.",
@@ -404,73 +435,16 @@ class Records:
         row["unfinished"] = reply.generation
 
 
-def _said(recorded: Recorded) -> list[StoredMessage]:
-    """Return the messages of a reply in flight as if it had ended."""
-    header = recorded.header
-    new = header.request.messages[header.history :]
-    said = [StoredMessage(None, m.role, m.content, header.created, None, None) for m in new]
-    answer = content_of(recorded)[0]
-    return [*said, StoredMessage(None, "assistant", answer, recorded.updated, None, None)]
+def contains(text: str, words: Sequence[str]) -> bool:
+    """Say whether a text contains all words, in any case."""
+    return all(word.casefold() in text.casefold() for word in words)
 
 
-def _around(text: str, word: str, room: int = 60) -> str:
+def around(text: str, word: str, room: int = 60) -> str:
+    """Return the text around a word, on one line."""
     at = max(0, text.casefold().find(word.casefold()) - room)
     return " ".join(text[at : at + 2 * room].split())
 
 
 def _not_told(_error: OSError) -> None:
     """Writing nothing, nothing breaks."""
-
-
-def turn_of(recorded: Recorded, turn: Turn | None = None) -> Turn:
-    """Return a turn that stands where the journal says; its delivered text is behind it."""
-    turn = turn or Turn(recorded.header.markers, mark=recorded.mark)
-    for chunk in recorded.chunks:
-        turn.receive(chunk)
-    return turn
-
-
-def content_of(recorded: Recorded) -> tuple[str, str]:
-    """Return the delivered content and reasoning, markers removed."""
-    text = "".join(c.text for c in recorded.chunks if c.channel == "content")
-    reasoning = "".join(c.text for c in recorded.chunks if c.channel == "reasoning")
-    text = text[: recorded.mark.model]
-    for end, length in reversed(marker_spans(recorded)):
-        text = text[: end - length] + text[end:]
-    return text, reasoning[: recorded.mark.reasoning]
-
-
-def marker_spans(recorded: Recorded) -> list[tuple[int, int]]:
-    """Return (end in the model's text, length) of each marker that acted."""
-    return [(found["end"], len(found["marker"])) for found in recorded.markers_found]
-
-
-def as_reply(recorded: Recorded, ended: float) -> Reply:
-    """Return what the store keeps of a reply that has ended for good."""
-    header, end = recorded.header, recorded.end or End.SIGTERM
-    content, reasoning = content_of(recorded)
-    usage = next((c.usage for c in reversed(recorded.chunks) if c.usage), None)
-    return Reply(
-        generation=header.generation,
-        conversation=header.conversation,
-        created=header.created,
-        ended=ended,
-        history=header.history,
-        messages=header.request.messages,
-        content=content,
-        reasoning=reasoning,
-        model=header.request.model,
-        status=str(end.status),
-        cause=end.cause,
-        guarantee=str(recorded.guarantee) if recorded.resumes else None,
-        tokens=recorded.mark.position.tokens,
-        details={
-            "finish_reason": next((c.finish_reason for c in recorded.chunks[-1:]), None),
-            "usage": usage.as_json() if usage else None,
-            "timings": recorded.timings,
-            "resumes": recorded.resumes,
-            "markers": recorded.markers_found,
-            "options": header.request.as_json()["options"],
-            "target": dict(header.target),
-        },
-    )

@@ -80,6 +80,12 @@ _SCHEMA = (
 )
 
 
+_COLUMNS = """
+    message.*, generation.model, generation.status, generation.cause, generation.guarantee,
+    generation.chars, generation.tokens, generation.reasoning, generation.details
+"""
+
+
 class StoreUnusable(LlmctlError):
     """The database can't be opened or written."""
 
@@ -105,6 +111,7 @@ class Reply:
         guarantee: the worst guarantee of its resumes; None if it was never resumed.
         tokens: content tokens; None where not known.
         details: everything else worth keeping (usage, timings, markers, resumes, options).
+        parent: the message that its question follows; 0 for none, None for the last there is.
     """
 
     generation: str
@@ -121,11 +128,15 @@ class Reply:
     guarantee: str | None
     tokens: int | None
     details: Mapping[str, Any]
+    parent: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
-    """A message as the store has it; ``reply`` describes the assistant's ones."""
+    """A message as the store has it; ``reply`` describes the assistant's ones.
+
+    ``parent`` is the id of the message before it: messages with the same one are branches.
+    """
 
     id: int | None
     role: str
@@ -133,6 +144,7 @@ class StoredMessage:
     created: float
     generation: str | None
     reply: Mapping[str, Any] | None
+    parent: int | None = None
 
     def as_message(self) -> Message:
         """Return what a model is sent of it."""
@@ -196,7 +208,7 @@ class Store:
                 return
             self._add_conversation(reply)
             self._add_generation(reply)
-            parent = self._head(reply.conversation)
+            parent = self._parent(reply)
             for message in reply.messages[reply.history :]:
                 parent = self._add_message(reply, message, parent, None)
             head = self._add_message(
@@ -207,23 +219,38 @@ class Store:
                 (head, reply.ended, reply.conversation),
             )
 
-    def messages(self, conversation: str) -> list[StoredMessage]:
-        """Return a conversation's messages, first to last; empty if it is not here."""
+    def messages(self, conversation: str, last: int | None = None) -> list[StoredMessage]:
+        """Return the messages up to one of a conversation, first to last.
+
+        Args:
+            conversation: its id; one that is not here has no messages.
+            last: the id of the last message; 0 is before the first one, None means the
+                message that the conversation goes on behind.
+        """
         rows = self._db.execute(
-            """
+            f"""
             WITH RECURSIVE line (id, depth) AS (
-                SELECT head, 0 FROM conversation WHERE id = ?
+                SELECT coalesce(?, head), 0 FROM conversation WHERE id = ?
                 UNION ALL
                 SELECT message.parent, depth + 1 FROM line JOIN message USING (id)
                 WHERE message.parent IS NOT NULL
             )
-            SELECT message.*, generation.model, generation.status, generation.cause,
-                   generation.guarantee, generation.chars, generation.tokens,
-                   generation.reasoning, generation.details
-            FROM line JOIN message USING (id) LEFT JOIN generation
+            SELECT {_COLUMNS} FROM line JOIN message USING (id) LEFT JOIN generation
                 ON generation.id = message.generation
-            ORDER BY depth DESC
-            """,
+            WHERE message.conversation = ? ORDER BY depth DESC
+            """,  # noqa: S608  (our own words)
+            (last, conversation, conversation),
+        )
+        return [_message(row) for row in rows]
+
+    def all_messages(self, conversation: str) -> list[StoredMessage]:
+        """Return the messages of all branches of a conversation, the oldest first."""
+        rows = self._db.execute(
+            f"""
+            SELECT {_COLUMNS} FROM message LEFT JOIN generation
+                ON generation.id = message.generation
+            WHERE message.conversation = ? ORDER BY message.id
+            """,  # noqa: S608  (our own words)
             (conversation,),
         )
         return [_message(row) for row in rows]
@@ -298,13 +325,6 @@ class Store:
                 "UPDATE conversation SET head = ? WHERE id = ?", (parent, conversation)
             )
 
-    def move_head(self, conversation: str, message: int | None) -> None:
-        """Make ``message`` the last of a conversation; what was behind it becomes a branch."""
-        with self._transaction():
-            self._db.execute(
-                "UPDATE conversation SET head = ? WHERE id = ?", (message, conversation)
-            )
-
     def delete(self, conversation: str) -> bool:
         """Delete a conversation for good; say whether it was here."""
         with self._transaction():
@@ -359,6 +379,17 @@ class Store:
         row = self._one("SELECT head FROM conversation WHERE id = ?", conversation)
         return None if row is None else row["head"]
 
+    def _parent(self, reply: Reply) -> int | None:
+        """Return the message that a reply's question follows."""
+        if reply.parent is None:
+            return self._head(reply.conversation)
+        row = self._one(
+            "SELECT id FROM message WHERE id = ? AND conversation = ?",
+            reply.parent,
+            reply.conversation,
+        )
+        return None if row is None else int(row["id"])
+
     def _add_conversation(self, reply: Reply) -> None:
         self._db.execute(
             "INSERT OR IGNORE INTO conversation VALUES (?, ?, ?, ?, NULL)",
@@ -407,5 +438,11 @@ def _message(row: sqlite3.Row) -> StoredMessage:
         names = ("model", "status", "cause", "guarantee", "chars", "tokens", "reasoning")
         reply = {name: row[name] for name in names} | json.loads(row["details"])
     return StoredMessage(
-        row["id"], row["role"], row["content"], row["created"], row["generation"], reply
+        row["id"],
+        row["role"],
+        row["content"],
+        row["created"],
+        row["generation"],
+        reply,
+        row["parent"],
     )

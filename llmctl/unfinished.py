@@ -135,7 +135,7 @@ def _named(id_: str, records: Records) -> InFlight | None:
     if asked is not last or here.unfinished is not None:
         raise UsageError(
             f"Reply {asked.generation} is no longer the last of its conversation.",
-            f"Branch off with 'llmctl conversations fork {conversation}'.",
+            f"Branch off with 'llmctl conversations fork {asked.generation}'.",
         )
     raise UsageError(f"Reply {asked.generation} can't be gone on with: {asked.reply['cause']}.")
 

@@ -23,7 +23,7 @@ from anyio.abc import TaskGroup
 from llmctl.backends.choose import fetch
 from llmctl.chat.commands import Commands
 from llmctl.chat.ending import GOES_ON, ending
-from llmctl.chat.history import History
+from llmctl.chat.history import History, Standing
 from llmctl.chat.keyboard import STOP_GUARD_S, Draft
 from llmctl.chat.reply import Holding, LiveReply
 from llmctl.chat.setup import Setup
@@ -44,7 +44,8 @@ from llmctl.events import (
 )
 from llmctl.journal import Header, Journal, NoJournal, Recorded
 from llmctl.profiles import Selection
-from llmctl.records import content_of, new_id
+from llmctl.records import new_id
+from llmctl.replies import content_of
 from llmctl.resume.ladder import Ladder, rungs
 from llmctl.run import SEEDS
 from llmctl.session import BackEnd, Policy, Session
@@ -285,10 +286,11 @@ class Chat:
             await keyboard.settled()
         self._live = None
         before = content_of(recorded)[0] if recorded is not None else ""
+        standing = self.history.standing
         await _in_thread(self.history.settle, journal, header, before + view.text, self.last.end)
         self._after(self.last, live)
         if self.leaving is None and not self.last.position.chars:
-            await self._take_back(header.request.messages[-1].content)
+            await self._take_back(header.request.messages[-1].content, standing)
 
     def _after(self, finished: Finished, live: LiveReply) -> None:
         """Say how the reply ended, and what follows from it for the chat."""
@@ -302,12 +304,15 @@ class Chat:
         if finished.end.status not in {Status.COMPLETE, Status.TRUNCATED}:
             self.draft.put_back()
 
-    async def _take_back(self, prompt: str) -> None:
+    async def _take_back(self, prompt: str, standing: Standing) -> None:
         """A prompt whose reply was stopped before its first character goes back."""
+        assert self.last is not None  # noqa: S101  (it has just ended)
+        if self.last.end.status is Status.COMPLETE:
+            return
         if self.history.unfinished is not None:
             await _in_thread(self.history.drop)
-        if self.last is not None and self.last.end.status is not Status.COMPLETE:
-            self.draft.put_back(prompt)
+        await _in_thread(self.history.stand, standing)
+        self.draft.put_back(prompt)
 
     # -- what the next reply is asked with
 
@@ -360,6 +365,7 @@ class Chat:
             target=target_of(setup.selection, self.config),
             markers=setup.markers,
             command="chat",
+            parent=self.history.parent,
         )
 
     def _ladder(self, request: Request) -> Ladder:

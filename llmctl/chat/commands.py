@@ -121,10 +121,7 @@ class Commands:
 
     async def do_retry(self, argument: str) -> None:  # noqa: ARG002
         """Ask the last question again; the old reply stays in the records."""
-        history = self._chat.history
-        if history.unfinished is not None:
-            history.keep()
-        question = history.rewind()
+        question = self._chat.history.rewind()
         if question is None:
             raise UsageError("There is no question yet.")
         await self._chat.send(question)

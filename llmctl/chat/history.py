@@ -6,15 +6,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from llmctl.errors import UsageError
 from llmctl.events import End
 from llmctl.journal import Header, Journal, NoJournal, Recorded
-from llmctl.records import InFlight, Records, new_id
-from llmctl.store import StoredMessage
+from llmctl.records import Conversation, InFlight, Records, around, contains, new_id
+from llmctl.replies import said
+from llmctl.store import Found, StoredMessage
 
 OnBroken = Callable[[OSError], None]
+
+Standing = tuple[int | None, int | None]
+"""Where in a conversation the next message goes: behind so many messages of which line."""
 
 
 class History(Protocol):
@@ -26,7 +31,11 @@ class History(Protocol):
 
     @property
     def messages(self) -> tuple[StoredMessage, ...]:
-        """What was said and has ended."""
+        """What was said and has ended, up to where the next message goes."""
+
+    @property
+    def parent(self) -> int | None:
+        """The message that a new branch follows, as `Header.parent`; None for no new branch."""
 
     @property
     def unfinished(self) -> InFlight | None:
@@ -47,11 +56,68 @@ class History(Protocol):
     def drop(self) -> None:
         """Forget the unfinished reply and its question."""
 
-    def rewind(self) -> str | None:
-        """Go back before the last question and return it; its reply stays in the records."""
+    def rewind(self, turns: int = 1) -> str | None:
+        """Stand before a question, so that the next message makes a branch there.
+
+        Args:
+            turns: how many questions to go back; 0 stands behind the last message again.
+
+        Returns:
+            The question; None if there are not so many (nothing changes then), or for 0.
+        """
+
+    def stand_behind(self, reply: str) -> None:
+        """Stand behind a reply of any branch.
+
+        Raises:
+            UsageError: no reply of this conversation has an id that begins so.
+        """
+
+    @property
+    def standing(self) -> Standing:
+        """Where the next message goes, for `stand`."""
+
+    def stand(self, standing: Standing) -> None:
+        """Stand where one stood before."""
+
+    def search(self, words: Sequence[str]) -> list[Found]:
+        """Return the messages that contain all ``words``."""
+
+    def whole(self) -> Conversation:
+        """Return all there is of the conversation."""
 
 
-class Remembered:
+class _Standing:
+    """Where in a line of messages the next one goes."""
+
+    def __init__(self) -> None:
+        self._line: tuple[StoredMessage, ...] = ()
+        self._place: int | None = None
+        self._tip: int | None = None
+
+    @property
+    def standing(self) -> Standing:
+        """Where the next message goes, for `stand`."""
+        return self._place, self._tip
+
+    @property
+    def messages(self) -> tuple[StoredMessage, ...]:
+        """What was said, up to where the next message goes."""
+        return self._line[: self._place]
+
+    def _rewind(self, turns: int, asked: Sequence[StoredMessage] = ()) -> str | None:
+        """Stand before a question; ``asked`` is what the unfinished reply answers."""
+        line = [*self.messages, *asked]
+        questions = [place for place, message in enumerate(line) if message.role == "user"]
+        if turns == 0:
+            self._place = None
+        if not 0 < turns <= len(questions):
+            return None
+        self._place = questions[-turns]
+        return line[self._place].content
+
+
+class Remembered(_Standing):
     """A conversation in the records.
 
     Args:
@@ -60,9 +126,17 @@ class Remembered:
     """
 
     def __init__(self, records: Records, conversation: str | None = None) -> None:
+        super().__init__()
         self.id = conversation or new_id("c")
         self._records = records
         self._reload()
+
+    @property
+    def parent(self) -> int | None:
+        """The message that a new branch follows."""
+        if self._place is None and self._tip is None:
+            return None
+        return (self.messages[-1].id or 0) if self.messages else 0
 
     def begin(self, header: Header, on_broken: OnBroken) -> Journal:
         """Begin a reply."""
@@ -70,12 +144,13 @@ class Remembered:
 
     def take(self, on_broken: OnBroken) -> tuple[Journal, Recorded]:
         """Take up the unfinished reply."""
+        self._stand_at_the_end()
         return self._records.take(self._generation, on_broken)
 
     def settle(self, journal: Journal, header: Header, content: str, end: End) -> None:  # noqa: ARG002
         """Put away a reply of this process; the journal knows what was shown."""
         self._records.settle(journal)
-        self._reload()
+        self._stand_at_the_end()
 
     def keep(self, end: End | None = None) -> None:
         """End the unfinished reply where it stands."""
@@ -85,32 +160,58 @@ class Remembered:
     def drop(self) -> None:
         """Forget the unfinished reply and its question."""
         self._records.drop(self._generation)
+        self._stand_at_the_end()
+
+    def rewind(self, turns: int = 1) -> str | None:
+        """Stand before a question."""
+        if turns == 0:
+            self._stand_at_the_end()
+        going_on = self.unfinished is not None and self._place is None
+        asked = said(self.unfinished.recorded)[:-1] if going_on and self.unfinished else []
+        return self._rewind(turns, asked)
+
+    def stand_behind(self, reply: str) -> None:
+        """Stand behind a reply of any branch."""
+        self.stand((None, self._records.place_of(self.id, reply)))
+
+    def stand(self, standing: Standing) -> None:
+        """Stand where one stood before."""
+        self._place, self._tip = standing
         self._reload()
 
-    def rewind(self) -> str | None:
-        """Go back before the last question and return it."""
-        question = self._records.rewind(self.id)
-        self._reload()
-        return question
+    def search(self, words: Sequence[str]) -> list[Found]:
+        """Return the messages of all conversations that contain all ``words``."""
+        return self._records.search(words)
+
+    def whole(self) -> Conversation:
+        """Return all there is of the conversation."""
+        return self._records.whole(self.id)
 
     @property
     def _generation(self) -> str:
         assert self.unfinished is not None  # noqa: S101  (the caller looked)
         return self.unfinished.generation
 
+    def _stand_at_the_end(self) -> None:
+        self.stand((None, None))
+
     def _reload(self) -> None:
         now = self._records.conversation(self.id)
-        self.messages, self.unfinished = now.messages, now.unfinished
+        self.unfinished = now.unfinished
+        self._line = now.messages
+        if self._tip is not None:
+            self._line = self._records.line(self.id, self._tip)
 
 
-class Forgotten:
+class Forgotten(_Standing):
     """A conversation that ends with the process; a stopped reply is kept as it is."""
 
     unfinished = None
+    parent = None
 
     def __init__(self) -> None:
+        super().__init__()
         self.id = new_id("c")
-        self.messages: tuple[StoredMessage, ...] = ()
 
     def begin(self, header: Header, on_broken: OnBroken) -> Journal:  # noqa: ARG002
         """Begin a reply that nothing remembers."""
@@ -121,13 +222,16 @@ class Forgotten:
         raise NotImplementedError
 
     def settle(self, journal: Journal, header: Header, content: str, end: End) -> None:  # noqa: ARG002
-        """Remember the exchange for as long as the process lives."""
+        """Remember the exchange for as long as the process lives, if anything was said."""
+        self._place, before = None, self.messages
+        if not content and end is not End.COMPLETE:
+            return
         now = time.time()
         asked = header.request.messages[header.history :]
-        said = [StoredMessage(None, m.role, m.content, now, None, None) for m in asked]
+        questions = [StoredMessage(None, m.role, m.content, now, None, None) for m in asked]
         reply = {"status": str(end.status), "cause": end.cause}
         answer = StoredMessage(None, "assistant", content, now, header.generation, reply)
-        self.messages = (*self.messages, *said, answer)
+        self._line = (*before, *questions, answer)
 
     def keep(self, end: End | None = None) -> None:
         """Nothing is unfinished."""
@@ -135,14 +239,29 @@ class Forgotten:
     def drop(self) -> None:
         """Nothing is unfinished."""
 
-    def rewind(self) -> str | None:
-        """Go back before the last question and return it."""
-        questions = [n for n, message in enumerate(self.messages) if message.role == "user"]
-        if not questions:
-            return None
-        question = self.messages[questions[-1]].content
-        self.messages = self.messages[: questions[-1]]
-        return question
+    def rewind(self, turns: int = 1) -> str | None:
+        """Stand before a question; what follows it is forgotten with the next reply."""
+        return self._rewind(turns)
+
+    def stand_behind(self, reply: str) -> None:
+        """There are no branches here."""
+        raise UsageError(f"'{reply}' is no reply here.", "--no-store keeps no branches.")
+
+    def stand(self, standing: Standing) -> None:
+        """Stand where one stood before."""
+        self._place, self._tip = standing
+
+    def search(self, words: Sequence[str]) -> list[Found]:
+        """Return the messages of this conversation that contain all ``words``."""
+        return [
+            Found(self.id, "", message.role, message.created, around(message.content, words[0]))
+            for message in self._line
+            if contains(message.content, words)
+        ]
+
+    def whole(self) -> Conversation:
+        """Return all there is of the conversation."""
+        return Conversation(self.id, self._line)
 
 
 def last_target(history: History) -> Mapping[str, Any] | None:

@@ -14,7 +14,7 @@ from llmctl.errors import UsageError
 
 if TYPE_CHECKING:
     from llmctl.environment import Environment
-    from llmctl.records import InFlight
+    from llmctl.records import Conversation, InFlight
     from llmctl.run import Unfinished
 
 app = new_app(no_args_is_help=True, help="List, show, export and delete conversations.")
@@ -40,9 +40,21 @@ def list_(context: typer.Context, *, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def show(context: typer.Context, id_: Id, *, as_json: AsJson = False) -> None:
+def show(
+    context: typer.Context,
+    id_: Id,
+    *,
+    tree: Annotated[
+        bool, typer.Option("--tree", help="Draw its branches instead, a line a message.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Show a conversation's messages."""
-    _export(here(context).env, id_, "json" if as_json else "markdown")
+    env = here(context).env
+    if as_json or not tree:
+        _export(env, id_, "json" if as_json else "markdown")
+    else:
+        _draw(env, id_)
 
 
 @app.command()
@@ -80,16 +92,28 @@ def search(
 
 
 @app.command()
-def fork(context: typer.Context, id_: Id) -> None:
+def fork(
+    context: typer.Context,
+    id_: Id,
+    *,
+    at: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="End with message N of 'show --tree', a reply."),
+    ] = None,
+) -> None:
     """Begin a new conversation with what was said in another; print its id.
 
-    ID may be a reply's: the branch then ends with it.
+    ID may be a reply's, of any branch: the new conversation then ends with it. 'llmctl resume'
+    goes on with a last reply that is not complete.
     """
     from llmctl.records import Records  # noqa: PLC0415  (start-up)
 
     env = here(context).env
     with Records(env.data) as records:
-        env.say(records.fork(*records.find_reply(id_)))
+        conversation, generation = records.find_reply(id_)
+        if at is not None:
+            generation = _reply_at(records.whole(conversation), at)
+        env.say(records.fork(conversation, generation))
 
 
 @app.command()
@@ -198,8 +222,36 @@ def _export(env: Environment, id_: str, form: str) -> None:
     if form not in FORMS:
         raise UsageError(f"--format is one of {', '.join(FORMS)}, not '{form}'.")
     with Records(env.data) as records:
-        conversation = records.conversation(records.find(id_))
+        conversation = records.whole(records.find(id_))
     _write(env, exported(conversation, form))
+
+
+def _draw(env: Environment, id_: str) -> None:
+    from llmctl.records import Records  # noqa: PLC0415  (start-up)
+    from llmctl.tree import drawn  # noqa: PLC0415
+
+    with Records(env.data) as records:
+        conversation = records.whole(records.find(id_))
+    for line in drawn(conversation):
+        _say(env, line)
+
+
+def _reply_at(conversation: Conversation, number: int) -> str:
+    """Return the id of the reply that is message ``number``.
+
+    Raises:
+        UsageError: there is no such message, or it is no reply.
+    """
+    from llmctl.tree import nodes  # noqa: PLC0415  (start-up)
+
+    found = next((node for node in nodes(conversation) if node.number == number), None)
+    draw = f"See 'llmctl conversations show --tree {conversation.id}'."
+    if found is None:
+        raise UsageError(f"Conversation {conversation.id} has no message {number}.", draw)
+    if found.reply is None:
+        before = f"The message before it is {found.parent}." if found.parent else draw
+        raise UsageError(f"Message {number} is no reply.", before)
+    return found.reply
 
 
 def _older(rows: list[dict[str, object]], duration: str) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from llmctl.journal import read
-from llmctl.records import content_of
+from llmctl.replies import content_of
 from tests.e2e.conftest import Program, checked, told
 from tests.support.processes import HAS_PROC
 

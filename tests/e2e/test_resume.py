@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -86,7 +87,15 @@ def test_going_on_with_a_conversation_whose_reply_is_unfinished(program: Program
     assert [m["content"] for m in said] == ["hi", "one two", "again", "ok"]
     gone = program.run("resume", first["generation"])
     assert gone.returncode == 2
-    assert "fork" in gone.errors
+    words = re.search(r"llmctl (conversations fork \w+)", gone.errors)
+    assert words is not None
+    branch = program.run(*words[1].split()).text.strip()
+    rest = program.run("resume", branch)
+    assert rest.text == WORDS.removeprefix("one two")
+    assert "(prefix, text)" in rest.errors
+    assert [m["content"] for m in messages(program, branch)] == ["hi", WORDS]
+    drawing = program.run("conversations", "show", "--tree", branch).text
+    assert drawing.splitlines()[0] == "1 user: hi"
 
     second = paused(program)
     dropped = ("run", "-m", model, "--conversation", second["conversation"], "--drop", "again")

@@ -13,7 +13,8 @@ from llmctl.conversation import Message, Request
 from llmctl.errors import UsageError
 from llmctl.events import Action, Chunk, End, MarkerFound, Position, Timing
 from llmctl.journal import Header, Journal, JournalBusy
-from llmctl.records import Records, content_of, new_id
+from llmctl.records import Records, new_id
+from llmctl.replies import content_of
 from llmctl.store import Store, StoreUnusable
 from llmctl.turn import Mark
 
