@@ -34,8 +34,10 @@ from llmctl.store import StoredMessage
 from llmctl.talk import Talk
 from llmctl.templates import load_template
 from llmctl.terminal.sanitizer import sanitize
+from llmctl.tracing import Tracing
 from llmctl.turn import Mark, Turn
 from llmctl.views import BlockView, JsonView, TextView, View
+from llmctl.watched import Diagnosis, Watcher, watched
 
 KeyFor = Callable[[Profile], str | None]
 
@@ -50,7 +52,7 @@ class Manner:
         extract: write only the first code block of this language ("" is any); None for all.
         pause_after: content tokens after which to pause; None for no limit.
         markers: texts that act; None means those recorded (or none).
-        verbose: show where a fault of the program comes from.
+        verbose: show where a fault of the program comes from, and what happens meanwhile.
         key_for: finds a server's key.
     """
 
@@ -77,6 +79,7 @@ class Foreground:
         self._stdout = Output(env.stdout, on_broken=self._lost_reader, clean=clean)
         self._stderr = Output(env.stderr, clean=sanitize if env.is_a_tty(env.stderr) else str)
         self._talk = Talk(lambda line: self._stderr.write(f"{line}\n"))
+        self._tracing = Tracing.of(env)
 
     def __enter__(self) -> Self:
         """Hear signals from now on."""
@@ -90,6 +93,7 @@ class Foreground:
         self._stderr.close()
         self._stdout.close()
         self._signals.close()
+        self._tracing.close()
 
     def back_end(self, selection: Selection, *, stored: bool) -> BackEnd:
         """Return the selected back end, or one that says why there is none."""
@@ -127,7 +131,7 @@ class Foreground:
             turn,
             ladder,
             journal=journal,
-            view=view,
+            view=watched(view, self._watchers()),
             started=header.started(ladder.back_end.name, ladder.back_end.api),
             policy=self._policy(journal, recorded),
         )
@@ -203,6 +207,12 @@ class Foreground:
             held=recorded is not None and recorded.pause is Mode.HOLD,
             limits=Limits(config.first_token_timeout, config.idle_timeout, config.timeout),
         )
+
+    def _watchers(self) -> tuple[Watcher, ...]:
+        traces = self._tracing.watchers()
+        if not self.manner.verbose:
+            return traces
+        return (*traces, Diagnosis(self._talk.say, self.env.clock))
 
     def _view(self, journal: Journal, mark: Mark, before: str) -> View:
         if self.manner.json:

@@ -124,7 +124,7 @@ def test_the_metadata_says_who_may_use_it(wheel: Path) -> None:
     assert facts["Version"] == __version__
     assert facts["License-Expression"] == "MIT"
     assert facts["Requires-Python"] == ">=3.11"
-    assert set(facts.get_all("Provides-Extra", [])) == {"all", "fastapi", "local"}
+    assert set(facts.get_all("Provides-Extra", [])) == {"all", "fastapi", "local", "otel"}
 
 
 def test_an_installed_program_lists_the_templates(installed: Path) -> None:
@@ -215,11 +215,12 @@ def digest(path: Path) -> str:
 
 def test_every_dependency_has_a_lower_bound_that_is_tested() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras = project["project"]["optional-dependencies"]
+    assert extras["all"] == [f"llmctl[{','.join(name for name in extras if name != 'all')}]"]
     wanted = [
         *project["project"]["dependencies"],
         *project["dependency-groups"]["dev"],
-        *project["project"]["optional-dependencies"]["local"],
-        *project["project"]["optional-dependencies"]["fastapi"],
+        *(one for name, extra in extras.items() if name != "all" for one in extra),
     ]
     assert all(re.fullmatch(r"[a-z0-9-]+>=[\d.]+", one) for one in wanted)
     assert "--resolution lowest-direct" in (ROOT / "Makefile").read_text()

@@ -28,7 +28,9 @@ from llmctl.events import (
 from llmctl.resume.ladder import Ladder
 from llmctl.resume.rung import Rung
 from llmctl.session import BackEnd, Opened, Policy, Session
+from llmctl.tracing import Tracing
 from llmctl.turn import Turn
+from llmctl.watched import watched
 
 
 @dataclass(slots=True)
@@ -63,12 +65,14 @@ class Manner:
         require: the weakest guarantee that will do.
         limits: how long things may take; ``total`` is the item's, in this run.
         markers: texts that act.
+        tracing: makes spans of attempts.
     """
 
     rungs: Sequence[Rung]
     require: Guarantee = Guarantee.TEXT
     limits: Limits = field(default_factory=Limits)
     markers: Mapping[str, Action] = field(default_factory=dict)
+    tracing: Tracing = field(default_factory=Tracing)
 
     def limits_of(self, item: Item) -> Limits:
         """Return what is left of an item's limits."""
@@ -143,7 +147,7 @@ class Attempt:
             self._turn,
             self._source,
             journal=self._journal,
-            view=self._view,
+            view=watched(self._view, manner.tracing.watchers()),
             started=self._started(),
             policy=_policy(manner.limits_of(item)),
         )

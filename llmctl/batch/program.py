@@ -38,6 +38,7 @@ from llmctl.batch.watchers import Progress, Quiet
 from llmctl.config import Config
 from llmctl.environment import Environment, ExitStatus
 from llmctl.errors import LlmctlError, UsageError
+from llmctl.tracing import Tracing
 
 SEEDS = 2**31
 NAMED = 5
@@ -101,6 +102,7 @@ class Program:
         self._env = env
         self._key_for = key_for
         self._progress = progress or Quiet()
+        self._tracing = Tracing.of(env)
         self._selections = selections_of(job, config, env)
         self._recipe = recipe_of(job, self._selections[0], config, env)
         self._lines = InputLines(job.input, job.shard)
@@ -145,6 +147,7 @@ class Program:
         try:
             anyio.run(self._schedule, desk, tally)
         finally:
+            self._tracing.close()
             write_errors(self.job.results, index, state.ended)
             output.sync()
         report = self._report(index, tally)
@@ -161,7 +164,7 @@ class Program:
 
     async def _schedule(self, desk: Desk, tally: Tally) -> None:
         job, stops = self.job, self.stops
-        rules = rules_of(job, self._config, self._env)
+        rules = rules_of(job, self._config, self._env, self._tracing)
         live = desk.state.journal(desk.on_broken)
         outcomes = Outcomes(rules, stops, tally, desk.sinks(), self.bugs)
         arrived = Arrived()

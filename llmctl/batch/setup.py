@@ -25,6 +25,7 @@ from llmctl.errors import Overloaded
 from llmctl.profiles import Api, Profile, Selection, resolve_model
 from llmctl.resume.ladder import rungs
 from llmctl.templates import load_template
+from llmctl.tracing import Tracing
 
 KeyFor = Callable[[Profile], str | None]
 
@@ -67,14 +68,14 @@ def recipe_of(job: Job, selection: Selection, config: Config, env: Environment) 
     )
 
 
-def rules_of(job: Job, config: Config, env: Environment) -> Rules:
+def rules_of(job: Job, config: Config, env: Environment, tracing: Tracing) -> Rules:
     """Return what the run may do; budgets are this shard's part."""
     limits = Limits(
         config.first_token_timeout, config.idle_timeout, job.item_timeout_s or config.timeout
     )
     instruction = load_template("continuation", env).body
     return Rules(
-        manner=Manner(rungs(instruction), config.require, limits, job.markers),
+        manner=Manner(rungs(instruction), config.require, limits, job.markers, tracing),
         retries=job.retries,
         restart=job.restart,
         canary=job.canary,

@@ -55,6 +55,7 @@ from llmctl.terminal.screen import Surface
 from llmctl.terminal.tty import Terminal
 from llmctl.turn import Turn
 from llmctl.unfinished import request_to_go_on_with
+from llmctl.watched import watched
 
 WARM_UP_AFTER_S = 0.1
 """Seconds until the engine or the client is loaded, so that the prompt is there by then."""
@@ -261,7 +262,7 @@ class Chat:
             turn,
             ladder,
             journal=journal,
-            view=view,
+            view=watched(view, self.setup.tracing.watchers()),
             started=header.started(ladder.back_end.name, ladder.back_end.api),
             policy=Policy(
                 ends_on_pause=False,

@@ -26,6 +26,7 @@ from llmctl.templates import load_template
 from llmctl.terminal.prompt_line import PromptLine
 from llmctl.terminal.screen import PlainScreen, Screen, Surface
 from llmctl.terminal.tty import Terminal
+from llmctl.tracing import Tracing
 
 
 def begin(  # noqa: PLR0913  (each is said by its name)
@@ -69,6 +70,8 @@ def begin(  # noqa: PLR0913  (each is said by its name)
         )
 
     with ExitStack() as stack:
+        setup.tracing = Tracing.of(env)
+        stack.callback(setup.tracing.close)
         records = stack.enter_context(Records(env.data)) if stored else None
         history: History = Forgotten() if records is None else Remembered(records, conversation)
         _refuse_if_live(history)

@@ -9,6 +9,7 @@ from llmctl.clocks import Limits
 from llmctl.conversation import Options
 from llmctl.events import Action
 from llmctl.profiles import Selection
+from llmctl.tracing import Tracing
 
 
 @dataclass(slots=True)
@@ -21,6 +22,7 @@ class Setup:
         system: the system message of a new conversation.
         markers: texts of the model that act.
         limits: how long things may take.
+        tracing: makes spans of replies.
     """
 
     selection: Selection
@@ -28,3 +30,4 @@ class Setup:
     system: str | None = None
     markers: Mapping[str, Action] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    tracing: Tracing = field(default_factory=Tracing)

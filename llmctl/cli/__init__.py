@@ -98,7 +98,8 @@ def _global_options(
         Literal["auto", "always", "never"] | None, typer.Option(help="When to use colour.")
     ] = None,
     verbose: Annotated[
-        bool, typer.Option("--verbose", help="Show where an error comes from.")
+        bool,
+        typer.Option("--verbose", help="Say more: what happens, and where an error comes from."),
     ] = False,
     _version: Annotated[
         bool,
