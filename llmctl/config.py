@@ -331,4 +331,5 @@ _PROFILE_SETTINGS: dict[str, Callable[[object], Any]] = {
     "accepts_seed": _flag,
     "usage_in_stream": _flag,
     "max_tokens_field": _text,
+    "background": _flag,
 }

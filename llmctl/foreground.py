@@ -106,6 +106,7 @@ class Foreground:
                 connect_timeout=self.config.connect_timeout,
                 key_for=self.manner.key_for,
                 stored=stored,
+                ends_runs=self.config.on_pause is OnPause.CUT,
             )
         except UsageError:
             raise

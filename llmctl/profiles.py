@@ -94,6 +94,7 @@ class Profile:
         max_tokens_field: the body's field for the bound on the reply.
         token_counts: how it tells its tokens; None where it is not known to.
         token_prompts: completions take token ids as a prompt, and say which they had.
+        background: replies are asked for in the background (Responses), which stores them there.
     """
 
     name: str
@@ -113,6 +114,7 @@ class Profile:
     max_tokens_field: str = "max_tokens"
     token_counts: TokenCounts | None = None
     token_prompts: bool = False
+    background: bool = False
 
 
 def _service(name: str, base_url: str, key: str, **known: object) -> Profile:

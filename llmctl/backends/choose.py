@@ -9,7 +9,7 @@ from typing import Any
 
 from llmctl.capabilities import Memory
 from llmctl.environment import Environment, private_dir
-from llmctl.errors import LlmctlError, Unreachable, UsageError
+from llmctl.errors import LlmctlError, Unreachable
 from llmctl.events import Guarantee, Strategy
 from llmctl.profiles import Api, Profile, Selection
 from llmctl.session import BackEnd, Stream
@@ -27,13 +27,14 @@ async def fetch(selection: Selection, env: Environment) -> None:
         await weights.obtain(env)
 
 
-def back_end_for(
+def back_end_for(  # noqa: PLR0913  (where it runs, and what it may do there)
     selection: Selection,
     *,
     env: Environment,
     connect_timeout: float | None,
     key_for: Callable[[Profile], str | None],
     stored: bool,
+    ends_runs: bool = False,
 ) -> BackEnd:
     """Return what generates the selected model's replies; nothing is started yet.
 
@@ -45,9 +46,9 @@ def back_end_for(
         connect_timeout: seconds in which a connection must be made; None for no limit.
         key_for: finds a server's key; not called for what needs none.
         stored: engine state and what is learnt of servers may be written to disk.
+        ends_runs: a server that goes on by itself is told to stop when a reply is left.
 
     Raises:
-        UsageError: a protocol is wanted that is not spoken here.
         LlmctlError: a key, a file or the engine is missing.
     """
     if selection.script is not None:
@@ -55,31 +56,29 @@ def back_end_for(
 
         return ScriptedBackEnd(load_script(selection.script, folder=env.cwd))
     if selection.profile is not None:
+        known: dict[str, Any] = {
+            "key": key_for(selection.profile),
+            "connect_timeout_s": connect_timeout,
+        }
+        match selection.profile.api:
+            case Api.COMPLETIONS:
+                from llmctl.backends.completions import CompletionsBackEnd  # noqa: PLC0415
+
+                return CompletionsBackEnd(selection.profile, **known)
+            case Api.RESPONSES:
+                from llmctl.backends.responses import ResponsesBackEnd  # noqa: PLC0415
+
+                return ResponsesBackEnd(selection.profile, ends_runs=ends_runs, **known)
+        from llmctl.backends.learning import LearningBackEnd  # noqa: PLC0415
+
         memory = Memory.of(env, writes=stored)
-        key = key_for(selection.profile)
-        return _server(selection.profile, selection.model, memory, key, connect_timeout)
+        return LearningBackEnd(selection.profile, selection.model, memory, **known)
     from llmctl import weights  # noqa: PLC0415  (start-up)
     from llmctl.backends.embedded import Embedded  # noqa: PLC0415
 
     path = selection.path
     model = weights.default(env) if path is None else weights.given(path)
     return Embedded(model, home=private_dir(env.data / "engine") if stored else None)
-
-
-def _server(
-    profile: Profile, model: str, memory: Memory, key: str | None, connect_timeout_s: float | None
-) -> BackEnd:
-    """Return what speaks the profile's protocol."""
-    match profile.api:
-        case Api.COMPLETIONS:
-            from llmctl.backends.completions import CompletionsBackEnd  # noqa: PLC0415  (one is)
-
-            return CompletionsBackEnd(profile, key=key, connect_timeout_s=connect_timeout_s)
-        case Api.RESPONSES:
-            raise UsageError("Single replies can't be had by --api responses yet.")
-    from llmctl.backends.learning import LearningBackEnd  # noqa: PLC0415  (needed)
-
-    return LearningBackEnd(profile, model, memory, key=key, connect_timeout_s=connect_timeout_s)
 
 
 class Unavailable:

@@ -12,8 +12,8 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from llmctl.backends.chat import ChatBackEnd
-from llmctl.backends.chat_stream import ChatStream
 from llmctl.backends.probe import connected, identify, probe
+from llmctl.backends.server import ServerStream
 from llmctl.capabilities import Capabilities, Memory
 from llmctl.conversation import Prefix, Request
 from llmctl.errors import StrategyUnavailable
@@ -87,7 +87,7 @@ class LearningBackEnd:
         after: Prefix | None = None,
         by: Strategy | None = None,
         saved: Mapping[str, Any] | None = None,
-    ) -> AsyncIterator[ChatStream]:
+    ) -> AsyncIterator[ServerStream]:
         """Send a request, as `ChatBackEnd.open`; find out first whether a prefix will do.
 
         Raises:

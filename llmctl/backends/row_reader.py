@@ -10,10 +10,11 @@ from typing import Any
 
 import jiter
 
-from llmctl.backends.chat_reply import ErrorEvent, ReplyReader
+from llmctl.backends.chat_reply import ReplyReader
 from llmctl.backends.fold import Fold
+from llmctl.backends.responses_reader import ResponsesReader
 from llmctl.backends.token_counts import TokenCounter
-from llmctl.events import Channel, Chunk, Usage
+from llmctl.events import Channel, Chunk
 
 _TICK = Chunk(channel=Channel.REASONING, tokens=1)
 """Stands for a sign of life that is not text (part of a tool call)."""
@@ -111,39 +112,23 @@ def _is_elsewhere(choice: Mapping[str, Any]) -> bool:
     return bool(choice.get("index") or (choice.get("delta") or {}).get("tool_calls"))
 
 
-class ResponsesReader(RowReader):
-    """Reads the events of the Responses API."""
+class ResponsesRowReader(ResponsesReader):
+    """Reads responses.
+
+    Attributes:
+        fold: what the server itself sent at the end.
+    """
 
     def __init__(self) -> None:
-        super().__init__(TokenCounter())
-        self._slow = True
+        super().__init__()
+        self.fold = Fold()
 
-    @property
-    def ended(self) -> bool:
-        """Whether the server said that the response is at its end."""
-        return self.done
+    def quick(self, data: str) -> None:
+        """Return None: every event has to be read."""
 
     def _event(self, event: Mapping[str, Any], kind: str) -> list[Chunk]:
-        match event.get("type", kind):
-            case "response.output_text.delta" | "response.refusal.delta":
-                return [Chunk(str(event["delta"]))]
-            case "response.reasoning_text.delta" | "response.reasoning_summary_text.delta":
-                return [Chunk(str(event["delta"]), Channel.REASONING)]
-            case "response.completed" | "response.incomplete":
-                self._end(event["response"])
-                return []
-            case "response.failed":
-                raise ErrorEvent(event["response"].get("error") or event)
-            case "error":
-                raise ErrorEvent(event.get("error") or event)
-        return [_TICK]
+        return super()._event(event, kind) or ([] if self.done else [_TICK])
 
     def _end(self, response: Mapping[str, Any]) -> None:
+        super()._end(response)
         self.fold.add_whole(response)
-        why = (response.get("incomplete_details") or {}).get("reason")
-        self.finish_reason = "length" if why == "max_output_tokens" else why or "stop"
-        usage = response.get("usage") or {}
-        self.usage = Usage(
-            usage.get("input_tokens"), usage.get("output_tokens"), usage.get("total_tokens")
-        )
-        self.done = True

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from llmctl.backends.chat_stream import ChatStream
-from llmctl.backends.row_reader import RowReader
+from llmctl.backends.row_reader import ResponsesRowReader, RowReader
 from llmctl.backends.seam import Seam
 from llmctl.events import Chunk
 
@@ -27,7 +27,7 @@ class RowStream(ChatStream):
         self,
         response: httpx2.Response | WireResponse,
         client: WireClient,
-        reader: RowReader,
+        reader: RowReader | ResponsesRowReader,
         seams: list[Seam],
         on_units: Callable[[int], None],
     ) -> None:

@@ -18,7 +18,7 @@ from anyio import to_thread
 from llmctl.backends.chat_body import chat_body
 from llmctl.backends.chat_stream import CLOSE_S
 from llmctl.backends.fold import Fold
-from llmctl.backends.row_reader import ResponsesReader, RowReader
+from llmctl.backends.row_reader import ResponsesRowReader, RowReader
 from llmctl.backends.row_stream import RowStream
 from llmctl.backends.seam import Seam
 from llmctl.backends.token_counts import TokenCounter
@@ -236,9 +236,9 @@ class RowBackEnd:
             fields["messages"] = spoken["messages"]
         return fields
 
-    def _reader(self, request: Request) -> RowReader:
+    def _reader(self, request: Request) -> RowReader | ResponsesRowReader:
         if self._target.path == RESPONSES:
-            return ResponsesReader()
+            return ResponsesRowReader()
         counter = TokenCounter(
             trusts_usage=self._server.profile.token_counts is TokenCounts.USAGE,
             in_step=not request.options.stop,

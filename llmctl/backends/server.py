@@ -11,18 +11,19 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import anyio
 from anyio import to_thread
 
 from llmctl.backends.chat_body import COUNTING_FIELDS
-from llmctl.backends.chat_stream import CLOSE_S, ChatStream
+from llmctl.backends.chat_stream import CLOSE_S
 from llmctl.backends.token_counts import TokenCounter
 from llmctl.conversation import Prefix, Request
 from llmctl.errors import Refused
 from llmctl.events import Guarantee, Strategy
 from llmctl.profiles import Profile, TokenCounts
+from llmctl.session import Stream
 
 if TYPE_CHECKING:
     import httpx2
@@ -31,6 +32,21 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S = 10.0
 """How long a connection may take to come about, unless told otherwise."""
+
+
+class ServerStream(Stream, Protocol):
+    """A reply that a server was asked for."""
+
+    async def begin(self) -> None:
+        """See that it is one, and begins where it has to.
+
+        Raises:
+            StrategyUnavailable: it begins elsewhere.
+            LlmctlError: it is none, or failed before that could be seen.
+        """
+
+    async def aclose(self) -> None:
+        """Let go of it."""
 
 
 class ServerBackEnd(ABC):
@@ -87,7 +103,7 @@ class ServerBackEnd(ABC):
         after: Prefix | None = None,
         by: Strategy | None = None,
         saved: Mapping[str, Any] | None = None,  # noqa: ARG002  (no state is kept for us)
-    ) -> AsyncGenerator[ChatStream]:
+    ) -> AsyncGenerator[ServerStream]:
         """Send a request; leaving closes the connection, which ends the generation.
 
         Args:
@@ -130,7 +146,7 @@ class ServerBackEnd(ABC):
         again: Mapping[str, Any],
         after: Prefix | None,
         by: Strategy | None,
-    ) -> ChatStream:
+    ) -> ServerStream:
         """Ask for a reply, or for what follows ``after``; see `open`."""
 
     async def _client(self) -> OpenAiClient:

@@ -22,6 +22,11 @@ class SurrogateJoiner:
     def __init__(self) -> None:
         self._high = ""
 
+    @property
+    def waits(self) -> bool:
+        """Whether the half of a pair is held back."""
+        return bool(self._high)
+
     def join(self, piece: str) -> str:
         """Return the well-formed text that ``piece`` completes."""
         if not self._high and (piece.isascii() or is_well_formed(piece)):

@@ -12,7 +12,7 @@ from llmctl.chat.app import Chat, Desk
 from llmctl.chat.commands import commands
 from llmctl.chat.history import Forgotten, History, Remembered, last_target
 from llmctl.chat.setup import Setup
-from llmctl.config import Config
+from llmctl.config import Config, OnPause
 from llmctl.environment import Environment
 from llmctl.errors import UsageError
 from llmctl.foreground import KeyFor
@@ -67,6 +67,7 @@ def begin(  # noqa: PLR0913  (each is said by its name)
             connect_timeout=config.connect_timeout,
             key_for=key_for,
             stored=stored,
+            ends_runs=config.on_pause is OnPause.CUT,
         )
 
     with ExitStack() as stack:

@@ -25,7 +25,6 @@ from llmctl.errors import (
     Refused,
     StrategyUnavailable,
     Unreachable,
-    UsageError,
 )
 from llmctl.events import Chunk, Guarantee, Strategy
 from llmctl.profiles import Api, PrefixDialect, Profile, Selection, TokenCounts
@@ -246,13 +245,14 @@ def test_what_is_remembered(tmp_path: Path) -> None:
         assert memory.recall("http://x/v1", "m") is None
 
 
-@pytest.mark.parametrize("api", [Api.RESPONSES])
-def test_another_protocol_is_not_answered_with_chat(tmp_path: Path, api: Api) -> None:
+@pytest.mark.parametrize("api", [Api.CHAT, Api.RESPONSES, Api.COMPLETIONS])
+def test_the_protocol_that_was_asked_for_is_spoken(tmp_path: Path, api: Api) -> None:
     selection = Selection("m", Profile(name="x", base_url="http://x/v1", api=api))
-    with fake_environment(tmp_path) as fake, pytest.raises(UsageError, match=str(api)):
-        back_end_for(
+    with fake_environment(tmp_path) as fake:
+        made = back_end_for(
             selection, env=fake.env, connect_timeout=1, key_for=lambda _: None, stored=True
         )
+    assert made.api == api
 
 
 def test_a_memory_that_may_not_write_does_not(tmp_path: Path) -> None:

@@ -61,6 +61,8 @@ from tests.support.oracle import (
     render,
     text_of,
 )
+from tests.support.oracle_responses import Events, Keeping, parse_responses
+from tests.support.oracle_runs import Ended, Run, Runs
 from tests.support.oracle_schema import instance
 from tests.support.oracle_settings import (
     Counters,
@@ -399,6 +401,7 @@ class _Core:
         self._server: asyncio.Server | None = None
         self._open: set[HttpConnection] = set()
         self._gates: deque[asyncio.Event] = deque()
+        self._runs = Runs(Keeping(settings.keeping))
 
     # Listening.
 
@@ -419,6 +422,7 @@ class _Core:
     async def close(self) -> None:
         """Stop accepting and drop every connection."""
         await self.refuse()
+        self._runs.close()
         for conn in list(self._open):
             conn.transport.abort()
 
@@ -430,7 +434,7 @@ class _Core:
         try:
             while (request := await conn.read_request()) is not None:
                 await self._answer(conn, request)
-        except _Ended:
+        except (_Ended, Ended):
             conn.transport.close()
         finally:
             self._open.discard(conn)
@@ -438,6 +442,10 @@ class _Core:
     async def _answer(self, conn: HttpConnection, request: Request) -> None:
         match request.method, request.path.partition("?")[0]:
             case "POST", "/v1/chat/completions" | "/v1/completions":
+                await self._chat(conn, request)
+            case "POST", "/v1/responses" if Feature.RESPONSES in self._rules.features:
+                await self._chat(conn, request)
+            case "GET" | "POST", path if path.startswith("/v1/responses/"):
                 await self._chat(conn, request)
             case "POST", "/detokenize" if Feature.TOKEN_PROMPTS in self._rules.features:
                 self._detokenize(conn, request)
@@ -495,13 +503,41 @@ class _Core:
         if await self._fails_first(conn, script.fault, record):
             return
         self._check_key(request)
+        if request.path.startswith("/v1/responses/"):
+            await self._runs.answer(conn, request, script.fault)
+            return
         chat = self._parsed(request.path, record.body)
         reply = _Reply(self.settings, self._oracle, chat, script, record.number)
         record.prompt_tokens = reply.prompt_tokens
+        if request.path == "/v1/responses":
+            await self._respond(conn, reply, record)
+            return
         compress = self.settings.gzip and "gzip" in request.headers.get("accept-encoding", "")
         await _Delivery(self, conn, reply, record, compress=compress).run()
 
+    async def _respond(self, conn: HttpConnection, reply: _Reply, record: Record) -> None:
+        name = f"resp_{record.number}"
+        events = Events(reply.request, name, int(time.time()), reply.prompt_tokens)
+        run = Run(reply.request, events, record)
+        record.status = 200
+        work = run.generate(
+            reply.cutter,
+            delay_s=reply.delay_s,
+            hold_at=reply.hold_at,
+            held=self.held,
+            settle=self.end,
+        )
+        self._runs.start(name, run, work)
+        if reply.request.stream:
+            await self._runs.deliver(conn, run, fault=reply.fault)
+        else:
+            while not run.over:
+                await run.grown()
+            _respond_json(conn, 200, events.whole())
+
     def _parsed(self, path: str, body: object) -> ChatRequest:
+        if path == "/v1/responses":
+            return parse_responses(body, self._rules, Keeping(self.settings.keeping))
         if path == "/v1/chat/completions":
             return parse_chat(body, self._rules)
         if self._rules.features.isdisjoint({Feature.COMPLETIONS, Feature.TOKEN_PROMPTS}):

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from tests.support.oracle import Rng
+from tests.support.oracle_responses import Keeping
 from tests.support.oracle_wire import ANTHROPIC_REJECTION, Feature, Prefill, Rules
 
 __all__ = [
@@ -102,6 +103,7 @@ class Settings:
     truncates: int = 0  # tokens dropped from the beginning of a completion's prompt
     null_bound: bool = True  # a completion's max_tokens may be null (SGLang refuses that)
     spelled_as: str = "prompt"  # the field of /detokenize's answer; SGLang's is "text"
+    keeping: Keeping | str = Keeping.KEPT  # what becomes of responses in the background
     # the pace
     tokens_per_chunk: int | tuple[int, int] = 1
     delay_s: float = 0.0

@@ -69,6 +69,7 @@ class Feature(StrEnum):
     TIMINGS = "timings"  # llama.cpp: timings_per_token
     TOKEN_IDS = "token_ids"  # noqa: S105  (no password; vLLM: return_token_ids)
     REASONING = "reasoning"  # accepts reasoning_content in messages
+    RESPONSES = "responses"  # /responses
     COMPLETIONS = "completions"  # /completions behind a text
     TOKEN_PROMPTS = "token_prompts"  # noqa: S105  (vLLM: /completions behind ids, /detokenize)
 
@@ -127,6 +128,8 @@ class ChatRequest:
     token_ids: bool = False
     prompt_ids: tuple[int, ...] | None = None  # a completion's
     schema: Json | None = None
+    background: bool = False
+    store: bool = False
 
     def sampling(self, spare_seed: int) -> Sampling:
         """Return the sampling options; ``spare_seed`` serves a request without a seed."""
@@ -139,11 +142,14 @@ class ChatRequest:
 Check = Callable[[object], bool]
 
 
-def _is(*kinds: type) -> Check:
+def is_a(*kinds: type) -> Check:
+    """Return what finds a value of one of these types good."""
     return lambda value: isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
 
 
-def _number(low: float, high: float) -> Check:
+def number_from(low: float, high: float) -> Check:
+    """Return what finds a number in a range good."""
+
     def check(value: object) -> bool:
         plain = isinstance(value, int | float) and not isinstance(value, bool)
         return plain and low <= float(value) <= high  # type: ignore[arg-type]
@@ -151,7 +157,8 @@ def _number(low: float, high: float) -> Check:
     return check
 
 
-def _whole(low: int, high: int = 2**63 - 1) -> Check:
+def whole_from(low: int, high: int = 2**63 - 1) -> Check:
+    """Return what finds a whole number in a range good."""
     return lambda value: type(value) is int and low <= value <= high
 
 
@@ -164,38 +171,38 @@ def _stop(value: object) -> bool:
 
 _FIELDS: Mapping[str, Check] = {
     "messages": lambda value: isinstance(value, list) and bool(value),
-    "model": _is(str),
-    "stream": _is(bool),
-    "stream_options": _is(dict),
-    "max_tokens": _whole(1),
-    "max_completion_tokens": _whole(1),
-    "temperature": _number(0, 2),
-    "top_p": _number(0, 1),
-    "seed": _whole(-(2**63)),
+    "model": is_a(str),
+    "stream": is_a(bool),
+    "stream_options": is_a(dict),
+    "max_tokens": whole_from(1),
+    "max_completion_tokens": whole_from(1),
+    "temperature": number_from(0, 2),
+    "top_p": number_from(0, 1),
+    "seed": whole_from(-(2**63)),
     "stop": _stop,
-    "n": _whole(1, 1),
-    "logprobs": _is(bool),
-    "top_logprobs": _whole(0, 20),
-    "presence_penalty": _number(-2, 2),
-    "frequency_penalty": _number(-2, 2),
-    "logit_bias": _is(dict),
-    "user": _is(str),
-    "response_format": _is(dict),
-    "tools": _is(list),
-    "tool_choice": _is(str, dict),
-    "parallel_tool_calls": _is(bool),
-    "metadata": _is(dict),
-    "store": _is(bool),
-    "service_tier": _is(str),
-    "reasoning_effort": _is(str),
-    "verbosity": _is(str),
-    "safety_identifier": _is(str),
-    "prompt_cache_key": _is(str),
+    "n": whole_from(1, 1),
+    "logprobs": is_a(bool),
+    "top_logprobs": whole_from(0, 20),
+    "presence_penalty": number_from(-2, 2),
+    "frequency_penalty": number_from(-2, 2),
+    "logit_bias": is_a(dict),
+    "user": is_a(str),
+    "response_format": is_a(dict),
+    "tools": is_a(list),
+    "tool_choice": is_a(str, dict),
+    "parallel_tool_calls": is_a(bool),
+    "metadata": is_a(dict),
+    "store": is_a(bool),
+    "service_tier": is_a(str),
+    "reasoning_effort": is_a(str),
+    "verbosity": is_a(str),
+    "safety_identifier": is_a(str),
+    "prompt_cache_key": is_a(str),
 }
 _VLLM_FIELDS: Mapping[str, Check] = {
-    "continue_final_message": _is(bool),
-    "add_generation_prompt": _is(bool),
-    "echo": _is(bool),
+    "continue_final_message": is_a(bool),
+    "add_generation_prompt": is_a(bool),
+    "echo": is_a(bool),
 }
 _FEATURE_FIELDS: Mapping[Feature, str] = {
     Feature.TIMINGS: "timings_per_token",
@@ -233,9 +240,9 @@ def _ids(value: object) -> bool:
 
 _COMPLETION_ONLY: Mapping[str, Check] = {
     "prompt": lambda value: isinstance(value, str) or _ids(value),
-    "top_k": _whole(-1),
-    "min_p": _number(0, 1),
-    "repetition_penalty": _number(0, 2),
+    "top_k": whole_from(-1),
+    "min_p": number_from(0, 1),
+    "repetition_penalty": number_from(0, 2),
 }
 _BOTH = (
     "model", "stream", "stream_options", "max_tokens", "temperature", "top_p", "seed", "stop",
@@ -258,8 +265,8 @@ def parse_completion(body: object, rules: Rules) -> ChatRequest:
     given = {name: value for name, value in body.items() if value is not None}
     if not rules.null_bound and body.get("max_tokens", _COMPLETION_BOUND) is None:
         raise ApiError(400, "max_tokens: Input should be a valid integer", param="max_tokens")
-    ids = {"return_token_ids": _is(bool)} if Feature.TOKEN_IDS in rules.features else {}
-    _check_each(given, {**_COMPLETION_FIELDS, **ids}, rules)
+    ids = {"return_token_ids": is_a(bool)} if Feature.TOKEN_IDS in rules.features else {}
+    check_each(given, {**_COMPLETION_FIELDS, **ids}, rules)
     for name in ("model", "prompt", "stream"):
         if not given.get(name):
             raise ApiError(400, f"You must provide a {name} parameter.", param=name)
@@ -285,16 +292,26 @@ def _check_fields(given: Mapping[str, object], rules: Rules) -> None:
     known = dict(_FIELDS)
     if rules.prefill is Prefill.CONTINUE_FINAL_MESSAGE:
         known.update(_VLLM_FIELDS)
-    known.update({_FEATURE_FIELDS[f]: _is(bool) for f in rules.features if f in _FEATURE_FIELDS})
-    _check_each(given, known, rules)
+    known.update({_FEATURE_FIELDS[f]: is_a(bool) for f in rules.features if f in _FEATURE_FIELDS})
+    check_each(given, known, rules)
 
 
-def _check_each(given: Mapping[str, object], known: Mapping[str, Check], rules: Rules) -> None:
+def check_each(
+    given: Mapping[str, object],
+    known: Mapping[str, Check],
+    rules: Rules,
+    *,
+    unknown: str = "Unrecognized request argument supplied: {}",
+) -> None:
+    """Check names and values of a body's fields.
+
+    Raises:
+        ApiError: If one is not known, or not what it has to be.
+    """
     for name, value in given.items():
         if name not in known:
             if rules.strict:
-                text = f"Unrecognized request argument supplied: {name}"
-                raise ApiError(400, text, code="unknown_parameter", param=name)
+                raise ApiError(400, unknown.format(name), code="unknown_parameter", param=name)
         elif not known[name](value):
             text = f"Invalid value for '{name}': {json.dumps(value)[:80]}"
             raise ApiError(400, text, code="invalid_value", param=name)
@@ -394,11 +411,11 @@ def _request(
         and Feature.CONTINUOUS_USAGE in rules.features,
         timings=given.get("timings_per_token", False) and Feature.TIMINGS in rules.features,
         token_ids=given.get("return_token_ids", False) and Feature.TOKEN_IDS in rules.features,
-        schema=_schema(given.get("response_format")),
+        schema=schema_of(given.get("response_format")),
     )
 
 
-def _schema(form: object) -> Json | None:
+def schema_of(form: object) -> Json | None:
     """Return the schema that a reply is to satisfy.
 
     Raises:

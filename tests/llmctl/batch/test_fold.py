@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llmctl.backends.fold import Fold
-from llmctl.backends.row_reader import ResponsesReader, RowReader
+from llmctl.backends.row_reader import ResponsesRowReader, RowReader
 from llmctl.backends.token_counts import TokenCounter
 
 HEAD = {"id": "c-1", "created": 5, "model": "m", "object": "chat.completion.chunk"}
@@ -119,7 +119,7 @@ def test_json_keeps_it() -> None:
 
 
 def test_responses() -> None:
-    reader = ResponsesReader()
+    reader = ResponsesRowReader()
     (piece,) = reader.read(json.dumps({"type": "response.output_text.delta", "delta": "Hi"}))
     assert piece.text == "Hi"
     response = {"id": "r", "output": [1], "usage": {"input_tokens": 3, "output_tokens": 1}}

@@ -1,0 +1,228 @@
+"""OpenAI's Responses API, streamed.
+
+A response in the background is generated whoever listens, and the server stores it. It is
+read on from the event after the last one that came (``starting_after``): the same run, so
+`exact`. A response that is too old to be streamed (five minutes, at OpenAI) is waited for
+and taken whole: the same run still, if what is known is its beginning.
+
+What is not in the background ends with its connection, and is not kept for anybody; this
+protocol has no way of going on behind the beginning of a message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from llmctl.backends.chat_stream import CLOSE_S, ChatStream
+from llmctl.backends.responses_body import responses_body
+from llmctl.backends.responses_reader import ResponsesReader, finish_of, text_of, usage_of
+from llmctl.backends.server import CONNECT_TIMEOUT_S, ServerBackEnd, ServerStream
+from llmctl.conversation import Prefix, Request
+from llmctl.errors import Denied, Disconnected, LlmctlError, Refused, StrategyUnavailable
+from llmctl.events import Chunk, Cursor, Guarantee, Strategy
+from llmctl.profiles import Profile
+
+if TYPE_CHECKING:
+    import httpx2
+
+    from llmctl.backends.openai_client import OpenAiClient
+
+POLL_S = 1.0
+"""Seconds between two looks at a response that can only be waited for."""
+
+
+class ResponsesBackEnd(ServerBackEnd):
+    """A server that speaks the Responses API; see `ServerBackEnd`.
+
+    Args:
+        profile: what is known about the server.
+        key: the API key; None sends none.
+        connect_timeout_s: how long a connection may take to come about, in seconds.
+        ends_runs: a response that is left before its end is cancelled at the server, so that
+            nothing more is generated (nor can it be read on).
+        poll_s: seconds between two looks at a response that can only be waited for.
+    """
+
+    api = "responses"
+
+    def __init__(
+        self,
+        profile: Profile,
+        *,
+        key: str | None = None,
+        connect_timeout_s: float | None = CONNECT_TIMEOUT_S,
+        ends_runs: bool = False,
+        poll_s: float = POLL_S,
+    ) -> None:
+        super().__init__(profile, key=key, connect_timeout_s=connect_timeout_s)
+        self.accepts_seed = False
+        self._ends_runs = ends_runs
+        self._poll_s = poll_s
+
+    def _supported(self) -> Mapping[Strategy, Guarantee]:
+        return {Strategy.CURSOR: Guarantee.EXACT, Strategy.INSTRUCT: Guarantee.BEST_EFFORT}
+
+    async def _answer(
+        self,
+        client: OpenAiClient,
+        request: Request,
+        again: Mapping[str, Any],  # noqa: ARG002  (a cursor says it all)
+        after: Prefix | None,
+        by: Strategy | None,
+    ) -> ServerStream:
+        match by:
+            case None | Strategy.REPLAY:
+                response = await client.post("responses", responses_body(self._profile, request))
+                reader = ResponsesReader(bound=request.options.max_tokens)
+                return ResponsesStream(response, client, reader, ends_run=self._ends_runs)
+            case Strategy.CURSOR if after is not None and after.cursor is not None:
+                return await self._read_on(client, after, after.cursor)
+        raise StrategyUnavailable(f"{self.name} is not known to go on by {by}.")
+
+    async def _read_on(self, client: OpenAiClient, after: Prefix, cursor: Cursor) -> ServerStream:
+        """Read the run on, from where it was left; if it is too old for that, wait for it."""
+        path = f"responses/{cursor.run}"
+        try:
+            response = await client.read(f"{path}?stream=true&starting_after={cursor.at}")
+        except Refused as refusal:
+            _check_key(refusal)
+            return await self._wait_for(client, path, after)
+        if "json" in response.headers.get("content-type", ""):  # it knows no such streams
+            await response.aclose()
+            return await self._wait_for(client, path, after)
+        reader = ResponsesReader(cursor=cursor)
+        stream = ResponsesStream(response, client, reader, ends_run=self._ends_runs)
+        try:
+            await stream.begin()
+        except BaseException as error:
+            await stream.aclose()
+            if isinstance(error, Disconnected):  # or there is nothing to stream: cancelled
+                return await self._wait_for(client, path, after)
+            raise
+        return stream
+
+    async def _wait_for(self, client: OpenAiClient, path: str, after: Prefix) -> ServerStream:
+        """Return the rest of a whole response as soon as there is one."""
+        while True:
+            try:
+                response = await client.get(path)
+            except Refused as refusal:
+                _check_key(refusal)
+                message = f"{self.name} keeps this response no longer."
+                raise StrategyUnavailable(message) from refusal
+            told = response if isinstance(response, Mapping) else {}
+            match told.get("status"):
+                case "queued" | "in_progress":
+                    await anyio.sleep(self._poll_s)
+                case "completed" | "incomplete":
+                    return WholeRest(told, after, client.explain.finish(finish_of(told)))
+                case status:
+                    raise StrategyUnavailable(f"The response is {status or 'not told of'}.")
+
+
+def _check_key(refusal: Refused) -> None:
+    """Raise a refusal that has nothing to do with the response."""
+    if isinstance(refusal, Denied) and refusal.always:
+        raise refusal
+
+
+class ResponsesStream(ChatStream):
+    """One response as it arrives, from its beginning or from an event on."""
+
+    def __init__(
+        self,
+        response: httpx2.Response,
+        client: OpenAiClient,
+        reader: ResponsesReader,
+        *,
+        ends_run: bool,
+    ) -> None:
+        super().__init__(response, client, reader, [])
+        self._events = reader
+        self._goes_on = reader.cursor is not None
+        self._ends_run = ends_run
+
+    async def begin(self) -> None:
+        """See that the answer is a response; one that is read on goes on where it has to.
+
+        Raises:
+            Refused: it is a web page.
+            StrategyUnavailable: the event after the last one that came is not there.
+            LlmctlError: it failed before that could be seen.
+        """
+        await super().begin()
+        while self._goes_on and not self._events.moved:
+            if self._events.gap:
+                raise StrategyUnavailable("The server does not go on behind the last event.")
+            if self._error is not None:
+                raise self._error
+            await self._read()
+
+    async def aclose(self) -> None:
+        """Close the connection; cancel the response if it is to end with it."""
+        await super().aclose()
+        run = self._events.cursor
+        if not self._ends_run or run is None or self._events.ended or self._error is not None:
+            return
+        with anyio.move_on_after(CLOSE_S, shield=True):
+            try:
+                await self._client.ask(f"responses/{run.run}/cancel", {})
+            except LlmctlError:
+                return  # it has ended by itself, or can't be reached: nothing more can be done
+
+
+class WholeRest:
+    """What a whole response has behind the part that is known; one chunk, and the end.
+
+    Args:
+        response: as the server stored it.
+        after: what is known.
+        error: what its end really is; None if it is one.
+
+    Raises:
+        StrategyUnavailable: the known part is not its beginning.
+    """
+
+    conditions: Mapping[str, Any] = {}
+
+    def __init__(
+        self, response: Mapping[str, Any], after: Prefix, error: LlmctlError | None
+    ) -> None:
+        text = text_of(response)
+        if not text.startswith(after.text):
+            raise StrategyUnavailable("The response is not what came of it before.")
+        rest = text[len(after.text) :]
+        self._chunks = [Chunk(rest)] if rest else []
+        self._end = Chunk(finish_reason=finish_of(response), usage=usage_of(response))
+        self._error = error
+
+    async def __aiter__(self) -> AsyncIterator[Chunk]:
+        """Yield both.
+
+        Raises:
+            LlmctlError: the end is none.
+        """
+        for chunk in self._chunks:
+            yield chunk
+        if self._error is not None:
+            raise self._error
+        yield self._end
+
+    async def begin(self) -> None:
+        """Do nothing: it is all here."""
+
+    def hold(self) -> bool:
+        """Return False: nothing is generated any more."""
+        return False
+
+    def release(self) -> None:
+        """Do nothing; the port has it."""
+
+    async def save(self) -> None:
+        """Return None: nothing needs to be kept."""
+
+    async def aclose(self) -> None:
+        """Do nothing: nothing is open."""
