@@ -90,3 +90,30 @@ def test_a_start_costs_little_beside_a_bare_python(
     record_property("ratio", round(ratio, 2))
     print(f"{' '.join(words)}: {ratio:.2f} times a bare Python")  # noqa: T201  (pytest -rP shows it)
     assert ratio < target * 1.5
+
+
+INTERRUPTED_AT = """
+import os, signal, sys
+
+modules = sys.argv.pop(1).split(",")
+
+class Finder:
+    def find_spec(self, name, *_):
+        if name in modules:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+from llmctl.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "modules",
+    ["typer", "llmctl.cli.batch", "llmctl.batch.job", "llmctl.batch.job,llmctl.cli.failures"],
+)
+def test_an_interrupt_while_it_loads_is_130_and_quiet(modules: str) -> None:
+    words = ["batch", "in.jsonl", "-o", "out.jsonl"]
+    command = [sys.executable, "-c", INTERRUPTED_AT, modules, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
