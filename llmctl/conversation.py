@@ -14,7 +14,7 @@ from llmctl.events import Cursor
 
 _SHAPING = ("tools", "functions", "response_format", "logprobs", "grammar", "json_schema",
             "guided_json", "guided_regex", "guided_choice", "guided_grammar",
-            "structured_outputs", "text", "echo")  # fmt: skip
+            "structured_outputs", "text", "echo", "return_token_ids")  # fmt: skip
 
 
 def is_shaped(body: Mapping[str, Any]) -> bool:

@@ -12,8 +12,8 @@ from typing import Any
 
 _SPOKEN = {"content", "reasoning_content", "reasoning", "role"}
 _PIECEWISE = {"content", "reasoning_content", "reasoning", "refusal", "arguments", "text"}
-_OF_STREAM = {"choices", "usage", "obfuscation", "timings"}
-_OF_CHOICE = {"index", "delta", "message", "text", "logprobs", "finish_reason"}
+_OF_STREAM = {"choices", "usage", "obfuscation", "timings", "prompt_token_ids"}
+_OF_CHOICE = {"index", "delta", "message", "text", "logprobs", "finish_reason", "token_ids"}
 
 
 class Fold:
@@ -21,10 +21,14 @@ class Fold:
 
     Attributes:
         finished: choices whose end was told.
+
+    Args:
+        ids: token ids are part of it; otherwise they came for our own sake.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, ids: bool = False) -> None:
         self.finished = 0
+        self._ids = ids
         self._head: dict[str, Any] = {}
         self._choices: dict[int, dict[str, Any]] = {}
         self._usage: Any = None
@@ -36,6 +40,8 @@ class Fold:
             self._usage = event["usage"]
         if not self._head:
             self._head = {k: v for k, v in event.items() if k not in _OF_STREAM}
+            if self._ids and "prompt_token_ids" in event:
+                self._head["prompt_token_ids"] = event["prompt_token_ids"]
         for choice in event.get("choices") or ():
             self._choice(choice)
 
@@ -92,13 +98,15 @@ class Fold:
         delta = choice.get("delta") or choice.get("message") or {}
         self.finished += choice.get("finish_reason") is not None
         logprobs = choice.get("logprobs")
-        plain = not index and logprobs is None and _SPOKEN.issuperset(delta)
+        plain = not (index or self._ids) and logprobs is None and _SPOKEN.issuperset(delta)
         if plain and index in self._choices and not (choice.keys() - _OF_CHOICE):
             return  # the common case: its text is the session's business
         kept = self._choices.setdefault(index, {"message": {}})
         _merge(kept["message"], delta, skip=() if index else _SPOKEN - {"role"})
         if index and "text" in choice:
             _merge(kept, {"text": choice["text"]})
+        if self._ids and choice.get("token_ids"):
+            _merge(kept, {"token_ids": choice["token_ids"]})
         if logprobs is not None:
             _merge(kept.setdefault("logprobs", {}), logprobs)
         if index and choice.get("finish_reason"):

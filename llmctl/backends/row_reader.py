@@ -34,11 +34,12 @@ class RowReader(ReplyReader):
     Args:
         counter: counts the tokens of the first choice.
         choices: how many choices the reply has.
+        ids: the row itself asks for token ids.
     """
 
-    def __init__(self, counter: TokenCounter, *, choices: int = 1) -> None:
+    def __init__(self, counter: TokenCounter, *, choices: int = 1, ids: bool = False) -> None:
         super().__init__(counter)
-        self.fold = Fold()
+        self.fold = Fold(ids=ids)
         self._expected = choices
         self._slow = choices > 1
 

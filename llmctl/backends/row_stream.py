@@ -23,15 +23,25 @@ if TYPE_CHECKING:
 class RowStream(ChatStream):
     """A reply of which every read of the socket is one chunk."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (as of its base)
         self,
         response: httpx2.Response | WireResponse,
         client: WireClient,
         reader: RowReader | ResponsesRowReader,
         seams: list[Seam],
         on_units: Callable[[int], None],
+        *,
+        expects_ids: bool = False,
+        prompt: tuple[int, ...] | None = None,
     ) -> None:
-        super().__init__(response, client, reader, seams)  # type: ignore[arg-type]
+        super().__init__(
+            response,  # type: ignore[arg-type]
+            client,  # type: ignore[arg-type]
+            reader,
+            seams,
+            expects_ids=expects_ids,
+            prompt=prompt,
+        )
         self._rows = reader
         self._on_units = on_units
         self._more_units = 0

@@ -17,11 +17,13 @@ from anyio import to_thread
 
 from llmctl.backends.chat_body import chat_body
 from llmctl.backends.chat_stream import CLOSE_S
+from llmctl.backends.completion_body import completion_body
 from llmctl.backends.fold import Fold
 from llmctl.backends.row_reader import ResponsesRowReader, RowReader
 from llmctl.backends.row_stream import RowStream
 from llmctl.backends.seam import Seam
 from llmctl.backends.token_counts import TokenCounter
+from llmctl.backends.token_prompt import check_options, spelling
 from llmctl.conversation import Prefix, Request
 from llmctl.errors import Overloaded, Refused, StrategyUnavailable
 from llmctl.events import Guarantee, Strategy
@@ -149,25 +151,22 @@ class RowBackEnd:
         self,
         request: Request,
         *,
-        again: Mapping[str, Any] | None = None,  # noqa: ARG002  (a server restores nothing)
+        again: Mapping[str, Any] | None = None,
         after: Prefix | None = None,
         by: Strategy | None = None,
         saved: Mapping[str, Any] | None = None,  # noqa: ARG002  (nor does it keep anything)
     ) -> AsyncGenerator[RowStream]:
         """Send the row, or what asks for the rest of its reply; see `ChatBackEnd.open`."""
-        known, blanks = self._split(after, by)
         client = await self._server.client()
         try:
-            response = await self._ask(client, request, known)
+            if by is Strategy.TOKENS:
+                stream = await self._behind_ids(client, request, again or {}, after)
+            else:
+                stream = await self._behind_text(client, request, *self._split(after, by))
         except Overloaded as error:
             if error.busy:
                 self._server.hears.refused(error)
             raise
-        self._server.hears.headers(response.headers)
-        reader = self._reader(request)
-        self.fold = reader.fold
-        seams = self._seams(known, blanks)
-        stream = RowStream(response, client, reader, seams, self._server.hears.units)
         try:
             await stream.begin()
             yield stream
@@ -179,6 +178,45 @@ class RowBackEnd:
 
     async def aclose(self) -> None:
         """Do nothing: the connections are the server's."""
+
+    async def _behind_text(
+        self, client: WireClient, request: Request, known: str, blanks: str
+    ) -> RowStream:
+        response = await self._ask(client, request, known)
+        expects_ids = Strategy.TOKENS in self.supports and not known
+        return self._stream(
+            response, client, request, self._seams(known, blanks), expects_ids=expects_ids
+        )
+
+    async def _behind_ids(
+        self,
+        client: WireClient,
+        request: Request,
+        told: Mapping[str, Any],
+        after: Prefix | None,
+    ) -> RowStream:
+        if Strategy.TOKENS not in self.supports or not told.get("prompt_ids"):
+            raise StrategyUnavailable(f"{self.name} has not told the tokens of the prompt.")
+        check_options(request.options)
+        known = await spelling(client, request.model, after or Prefix(""))
+        prompt = (*told["prompt_ids"], *known)
+        server = self._server
+        body = completion_body(server.profile, request, prompt, usage=server.usage)
+        response = await client.post(COMPLETIONS, body)
+        return self._stream(response, client, request, [], expects_ids=True, prompt=prompt)
+
+    def _stream(
+        self,
+        response: Any,  # noqa: ANN401  (of either client)
+        client: WireClient,
+        request: Request,
+        seams: list[Seam],
+        **ids: Any,  # noqa: ANN401  (as `ChatStream` takes them)
+    ) -> RowStream:
+        hears, reader = self._server.hears, self._reader(request)
+        hears.headers(response.headers)
+        self.fold = reader.fold
+        return RowStream(response, client, reader, seams, hears.units, **ids)
 
     def _split(self, after: Prefix | None, by: Strategy | None) -> tuple[str, str]:
         """Return the beginning of the reply to send, and the blanks that were cut off it."""
@@ -243,7 +281,10 @@ class RowBackEnd:
             trusts_usage=self._server.profile.token_counts is TokenCounts.USAGE,
             in_step=not request.options.stop,
         )
-        return RowReader(counter, choices=int(self._target.body.get("n") or 1))
+        body = self._target.body
+        return RowReader(
+            counter, choices=int(body.get("n") or 1), ids=bool(body.get("return_token_ids"))
+        )
 
 
 _BOUNDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
@@ -261,7 +302,9 @@ def _supported(profile: Profile, target: RowTarget) -> Mapping[Strategy, Guarant
         plain = isinstance(target.body.get("prompt"), str)
         return {Strategy.PREFIX: Guarantee.TEXT} if plain else {}
     prefix = {} if profile.prefix is None else {Strategy.PREFIX: Guarantee.TEXT}
-    return {**prefix, Strategy.INSTRUCT: Guarantee.BEST_EFFORT}
+    tells_ids = profile.token_prompts and profile.token_counts is TokenCounts.IDS
+    tokens = {Strategy.TOKENS: Guarantee.TOKEN} if tells_ids else {}
+    return {**tokens, **prefix, Strategy.INSTRUCT: Guarantee.BEST_EFFORT}
 
 
 def _client(

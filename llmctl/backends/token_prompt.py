@@ -11,13 +11,18 @@ and the server must say that they are its prompt.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from llmctl.conversation import Options, Prefix
 from llmctl.errors import Refused, StrategyUnavailable
 
-if TYPE_CHECKING:
-    from llmctl.backends.openai_client import OpenAiClient
+
+class Asks(Protocol):
+    """What the server is asked through."""
+
+    async def ask(self, path: str, body: Mapping[str, Any]) -> object:
+        """Return the JSON that answers a body."""
+
 
 _SAMPLING = {
     "top_k", "min_p", "typical_p", "presence_penalty", "frequency_penalty", "repetition_penalty",
@@ -36,7 +41,7 @@ def check_options(options: Options) -> None:
         raise StrategyUnavailable("The request has options that a completion does not take.")
 
 
-async def spelling(client: OpenAiClient, model: str, prefix: Prefix) -> tuple[int, ...]:
+async def spelling(client: Asks, model: str, prefix: Prefix) -> tuple[int, ...]:
     """Return the ids of a reply's beginning, seen to spell its text.
 
     A chunk of several tokens may end in the middle of a character, whose text is held back:
@@ -52,7 +57,7 @@ async def spelling(client: OpenAiClient, model: str, prefix: Prefix) -> tuple[in
     return prefix.ids
 
 
-async def _spelled(client: OpenAiClient, model: str, ids: tuple[int, ...]) -> str:
+async def _spelled(client: Asks, model: str, ids: tuple[int, ...]) -> str:
     try:
         answer = await client.ask("/detokenize", {"model": model, "tokens": ids})
     except Refused as refusal:

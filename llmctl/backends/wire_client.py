@@ -77,6 +77,11 @@ class WireClient:
             await self._refuse(response)
         return response
 
+    async def ask(self, path: str, body: Mapping[str, Any]) -> object:
+        """Return the JSON that answers a body; see `OpenAiClient.ask`."""
+        await self._gate()
+        return await self._general.ask(path, body)
+
     async def aclose(self) -> None:
         """Close all connections."""
         await self._wire.aclose()

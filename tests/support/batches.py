@@ -28,10 +28,11 @@ base_url = "{url}"
 """
 
 
-def vllm(**settings: Any) -> Settings:
-    """Return the settings of a server that behaves like vLLM."""
-    features = (Feature.USAGE, Feature.CONTINUOUS_USAGE, Feature.TOKEN_IDS)
-    return Settings(prefill=Prefill.CONTINUE_FINAL_MESSAGE, features=features, **settings)
+def vllm(*, tokens: bool = True, **settings: Any) -> Settings:
+    """Return the settings of a server like vLLM; ``tokens``: it goes on behind token ids."""
+    features = {Feature.USAGE, Feature.CONTINUOUS_USAGE, Feature.TOKEN_IDS}
+    features |= {Feature.TOKEN_PROMPTS} if tokens else set()
+    return Settings(prefill=Prefill.CONTINUE_FINAL_MESSAGE, features=tuple(features), **settings)
 
 
 def prompt(number: int, length: int) -> str:
