@@ -45,7 +45,7 @@ class Desk:
 
     def sinks(self) -> Sinks:
         """Return where items go."""
-        return Sinks(self.complete, self.incomplete)
+        return Sinks(self.complete, self.incomplete, self.progress.note)
 
     def complete(self, item: Item, body: dict[str, Any], facts: dict[str, Any]) -> None:
         """Write an output line."""

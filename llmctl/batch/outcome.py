@@ -16,6 +16,9 @@ from llmctl.environment import ExitStatus
 from llmctl.errors import Denied, Overloaded, Unreachable
 from llmctl.events import End, Finished, Problem, Status, Usage
 
+TOO_MANY = "max-failures"
+"""The cause that counts also where nothing is left to be done."""
+
 PUSHED_BACK_PER_TRY = 10
 """Refusals of a busy server that count as one failed try."""
 
@@ -94,6 +97,15 @@ class Outcomes:
         reply = usage.completion_tokens or finished.position.tokens or 0
         return float(prompt) + float(reply)
 
+    def announce(self) -> None:
+        """Say that the run is being stopped, while something still runs."""
+        stage, cause, running = self.stops.stage, self.stops.cause, self.tally.running
+        if running and stage is Stage.DRAIN:
+            then = f"cut in {self.rules.grace_s:g} s" if self.stops.terminated else "Ctrl-C cuts"
+            self.sinks.note(f"stopping ({cause}), {running} still running; {then}")
+        elif running and stage is Stage.CUT:
+            self.sinks.note(f"stopping ({cause}), what runs is cut and kept")
+
     def look(self, fleet: Fleet, now: float) -> None:
         """Stop when no endpoint has answered for too long."""
         gone_s = fleet.gone_s(now)
@@ -154,7 +166,7 @@ class Outcomes:
             self.tally.failed += 1
         failed = self.tally.failed + self.tally.refused
         if self.rules.too_many(failed, self.tally.ended):
-            self.stops.move(Stage.CUT, "max-failures", ExitStatus.GIVEN_UP)
+            self.stops.move(Stage.CUT, TOO_MANY, ExitStatus.GIVEN_UP)
 
     def _wait_s(self, tries: int) -> float:
         jitter = 0.5 + random.random()  # noqa: S311  (not a secret)

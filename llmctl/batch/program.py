@@ -21,7 +21,7 @@ from llmctl.batch.index import Index, Standing
 from llmctl.batch.job import Job
 from llmctl.batch.lines import InputLines
 from llmctl.batch.notices import noticed
-from llmctl.batch.outcome import Outcomes
+from llmctl.batch.outcome import TOO_MANY, Outcomes
 from llmctl.batch.results import (
     drop_changed,
     open_output,
@@ -206,7 +206,7 @@ class Program:
         stops = self.stops
         left = index.count(Standing.NEW, Standing.STOPPED)
         failed = index.count(Standing.FAILED, Standing.REFUSED)
-        if stops.status is not None and left:
+        if stops.status is not None and (left or stops.cause == TOO_MANY):
             return Report(stops.status, tally, stops.cause, stops.error, left)
         if left:  # nothing said so: a fault of the program, which must not look like success
             return Report(ExitStatus.INTERNAL_ERROR, tally, "an internal error", None, left)

@@ -69,12 +69,14 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Sinks:
-    """Where items go when they end; each writes to disk before it returns.
+    """Where items go when they end, and words; what takes items writes to disk first.
 
     Attributes:
         complete: takes an item, its body and further facts.
         incomplete: takes an item, how it stands, its cause and its problem.
+        note: takes something worth a line.
     """
 
     complete: Callable[[Item, dict[str, Any], dict[str, Any]], None]
     incomplete: Callable[[Item, Standing, str, Problem | None], None]
+    note: Callable[[str], None]

@@ -74,7 +74,7 @@ class Scheduler:
     async def run(self) -> None:
         """Run until nothing is left to do."""
         loop = asyncio.get_running_loop()
-        self._stops.on_change = lambda: _soon(loop, self._wake)
+        self._stops.on_change = lambda: _soon(loop, self._stopping)
         cut = self._stops.token.register(lambda _cause: _soon(loop, self._cut))
         async with anyio.create_task_group() as watchers:
             watchers.start_soon(self._watch)
@@ -225,6 +225,10 @@ class Scheduler:
 
     def _give_up(self, cause: str, stage: Stage) -> None:
         self._stops.move(stage, cause, ExitStatus.GIVEN_UP)
+
+    def _stopping(self) -> None:
+        self._outcomes.announce()
+        self._wake()
 
     def _cut(self) -> None:
         for attempt in list(self._running):

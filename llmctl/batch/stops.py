@@ -2,8 +2,9 @@
 
 Stopping has three stages, each further than the one before: *drain* (nothing new begins,
 what runs may end), *cut* (what runs is ended and kept), *leave* (at once). Signals,
-deadlines, budgets and failures all move it; the first cause decides what the exit status
-says. Every cause is a `cancelable_core` cause, so its reason can be read.
+deadlines, budgets and failures all move it. What the exit status says is decided by the
+weightiest cause, and among equals by the first. Every cause is a `cancelable_core` cause, so
+its reason can be read.
 """
 
 from __future__ import annotations
@@ -34,6 +35,17 @@ _BY_SIGNAL = {
     signal.SIGTERM: ExitStatus.SIGTERM,
     signal.SIGHUP: ExitStatus.SIGHUP,
 }
+_WEIGHT = (
+    {ExitStatus.SIGINT, ExitStatus.SIGTERM, ExitStatus.SIGHUP},
+    {ExitStatus.INTERNAL_ERROR},
+    {ExitStatus.REFUSED},
+    {ExitStatus.UNREACHABLE},
+    {ExitStatus.GIVEN_UP},
+)
+
+
+def _rank(status: ExitStatus) -> int:
+    return next(rank for rank, statuses in enumerate(_WEIGHT) if status in statuses)
 
 
 class Stops:
@@ -74,8 +86,8 @@ class Stops:
     def move(
         self, stage: Stage, cause: str, status: ExitStatus, error: LlmctlError | None = None
     ) -> None:
-        """Go to a stage, unless it has gone further already; the first cause decides."""
-        if self.cause is None:
+        """Go to a stage, unless it has gone further already; the weightiest cause decides."""
+        if self.status is None or _rank(status) < _rank(self.status):
             self.cause, self.status, self.error = cause, status, error
         self.stage = max(self.stage, stage)
         if self.stage >= Stage.CUT:

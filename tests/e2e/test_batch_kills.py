@@ -20,6 +20,11 @@ def has_come_to(tokens: float, counters: Counters) -> bool:
     return counters.tokens >= tokens
 
 
+def is_whole(batch: Batch) -> bool:
+    """Say whether nothing was left when the signal came."""
+    return len(batch.rows()) == batch.items
+
+
 def go_through(batch: Batch, kills: int, seed: int) -> None:
     """Run a batch with so many interruptions at random tokens, then to its end."""
     chance = random.Random(seed)  # noqa: S311
@@ -30,10 +35,10 @@ def go_through(batch: Batch, kills: int, seed: int) -> None:
         with batch.start("--concurrency", "16", "--canary", "0") as process:
             batch.server.wait_until(partial(has_come_to, moment), timeout_s=60)
             process.send_signal(sign)
-            if sign is signal.SIGINT:
-                process.send_signal(sign)
+            if sign is signal.SIGINT and process.stderr.wait_for(b"stopping", 30):
+                process.send_signal(sign)  # two that wait to be heard are one
             done = process.wait(60)
-            assert done.returncode in {-signal.SIGKILL, 130}, done.errors
+            assert done.returncode in {-signal.SIGKILL, 130} or is_whole(batch), done.errors
     done = batch.run("--concurrency", "16")
     assert done.returncode == 0, done.errors
 
@@ -44,9 +49,6 @@ def assert_paid_once(batch: Batch, most: float) -> None:
     assert batch.server.counters.tokens <= most * whole
 
 
-# Among the long forms until it is known why a signalled run now and then ends otherwise than
-# with the signal's status (seen once in four runs of the whole suite).
-@pytest.mark.exhaustive
 def test_kills(tmp_path: Path) -> None:
     with OracleProcess(vllm(delay_s=0.02)) as server:
         batch = Batch(tmp_path, server, items=40, length=60)
