@@ -1,4 +1,4 @@
-"""Take the first code block out of a growing Markdown text. Pure.
+"""Take code blocks out of Markdown: the first of a growing text, or all of one. Pure.
 
 Fences are CommonMark's: three or more backticks or tildes at the start of a line, indented by
 three spaces at the most; the block ends with at least as many of the same, or with the text.
@@ -9,6 +9,22 @@ from __future__ import annotations
 import re
 
 _OPENING = re.compile(r"( {0,3})(`{3,}|~{3,})[ \t]*([^\s`]*)[^`]*$")
+
+
+def code_blocks(text: str) -> list[str]:
+    r"""Return the text of every code block, without its last newline.
+
+    >>> code_blocks("```py\na = 1\n```\nand\n~~~\nb\n")
+    ['a = 1', 'b']
+    """
+    found, block, taken = [], FirstBlock(), ""
+    for line in text.splitlines(keepends=True):
+        taken += block.feed(line)
+        if block.done:
+            found.append(taken)
+            block, taken = FirstBlock(), ""
+    taken += block.finish()
+    return [code.removesuffix("\n") for code in [*found, *([taken] if taken else [])]]
 
 
 class FirstBlock:

@@ -22,9 +22,10 @@ from anyio.abc import TaskGroup
 
 from llmctl.backends.choose import fetch
 from llmctl.chat.commands import Commands
+from llmctl.chat.editor import Editor
 from llmctl.chat.ending import GOES_ON, ending
 from llmctl.chat.history import History, Standing
-from llmctl.chat.keyboard import STOP_GUARD_S, Draft
+from llmctl.chat.keyboard import STOP_GUARD_S, Draft, is_command
 from llmctl.chat.reply import Holding, LiveReply
 from llmctl.chat.setup import Setup
 from llmctl.chat.signals import Signals, hear
@@ -43,6 +44,7 @@ from llmctl.events import (
     Strategy,
 )
 from llmctl.journal import Header, Journal, NoJournal, Recorded
+from llmctl.output import Output
 from llmctl.profiles import Selection
 from llmctl.records import new_id
 from llmctl.replies import content_of
@@ -75,6 +77,7 @@ class Desk:
     terminal: Terminal
     screen: Surface
     prompt: PromptLine
+    output: Output
 
 
 class Chat:
@@ -118,6 +121,7 @@ class Chat:
         self._instruction = instruction
         self._back_end: BackEnd | None = None
         self._live: LiveReply | None = None
+        self._editor = Editor(desk.terminal, env)
         self._asking = False
         self._tasks: TaskGroup | None = None
 
@@ -150,12 +154,10 @@ class Chat:
             text = await self._ask()
         if text is None or not text.strip():
             return
-        if text.startswith("//"):
-            await self.send(text[1:])
-        elif text.startswith("/"):
+        if is_command(text):
             await commands.run(text)
         else:
-            await self.send(text)
+            await self.send(text.removeprefix("/"))
 
     async def _ask(self) -> str | None:
         default, self.draft.text = self.draft.text, ""
@@ -175,6 +177,8 @@ class Chat:
             case Kind.CANCELLED:
                 self.draft.text = answer.text
             case _:
+                if answer.instead and not is_command(answer.text):
+                    self.history.rewind()
                 return answer.text
         return None
 
@@ -213,12 +217,28 @@ class Chat:
         """Go on with the unfinished reply."""
         await self._go_on(paused=False, require=require)
 
-    async def _go_on(self, *, paused: bool, require: Guarantee | None = None) -> None:
+    async def edit(self) -> None:
+        """Let the person edit the unfinished reply, and go on from that."""
+        assert self.history.unfinished is not None  # noqa: S101  (the caller looked)
+        before = content_of(self.history.unfinished.recorded)[0]
+        edited = await self._editor.edit(before)
+        if edited == before:
+            self.say("nothing was changed")
+        if edited:
+            await self._go_on(paused=False, edited=None if edited == before else edited)
+        elif edited is not None:
+            self.say("the edit is empty; the reply is as it was")
+
+    async def _go_on(
+        self, *, paused: bool, require: Guarantee | None = None, edited: str | None = None
+    ) -> None:
         try:
             journal, recorded = await _in_thread(self.history.take, self._on_broken_journal)
         except LlmctlError as error:
             self.complain(error)
             return
+        if edited is not None:
+            self._rewrite(journal, recorded, edited)
         request = request_to_go_on_with(recorded, journal)
         selection = selection_of(recorded.header.target, self.config, self.env)
         if selection != self.setup.selection:
@@ -234,14 +254,21 @@ class Chat:
         if paused:
             turn.pause(PauseReason.KEY, Mode.CUT)
             self.say(f"> {recorded.header.request.messages[-1].content}")
-            self.desk.screen.append(content_of(recorded)[0])
-        else:
-            self.desk.screen.append(content_of(recorded)[0].rpartition("\n")[2])
+        whole = content_of(recorded)[0]
+        shown = whole if paused or edited is not None else whole.rpartition("\n")[2]
+        self.desk.screen.append(shown)
         ladder = self._ladder(request)
         ladder.require = require or self.config.require
         ladder.conditions, ladder.saved = recorded.conditions, recorded.saved
         ladder.guarantee = recorded.guarantee
         await self._play(recorded.header, turn, journal, ladder, recorded)
+
+    def _rewrite(self, journal: Journal, recorded: Recorded, text: str) -> None:
+        """Put an edit in the place of what there is of a reply."""
+        for kept in (recorded.conditions, recorded.saved or {}):
+            self.back_end.discard(kept)
+        journal.rewritten(text)
+        recorded.rewrite(text)
 
     async def _play(
         self,
@@ -403,6 +430,10 @@ class Chat:
         self.desk = replace(self.desk, screen=self._make_screen(self.plain))
         return self.plain
 
+    def write(self, sequence: str) -> None:
+        """Send the terminal a sequence of our own."""
+        self.desk.output.write(sequence, whole=True)
+
     def say(self, text: str) -> None:
         """Show lines of talk."""
         for line in text.splitlines():
@@ -437,7 +468,9 @@ class Chat:
             self.desk.prompt.interrupt()
 
     def _suspend(self) -> None:
-        if self._live is not None:
+        if self._editor.runs:
+            self._editor.suspend()
+        elif self._live is not None:
             self._live.suspend()
         else:
             self.desk.prompt.suspend()
@@ -456,6 +489,7 @@ class Chat:
 
     def _end(self, end: End) -> None:
         self.leaving = end.exit_code
+        self._editor.end()
         if self._live is not None:
             self._live.session.stop(end)
         else:

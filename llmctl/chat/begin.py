@@ -98,7 +98,7 @@ def begin(  # noqa: PLR0913  (each is said by its name)
             plain=plain,
             color=config.wants_color(env, env.stdout),
         )
-        desk = Desk(terminal, make_screen(plain), prompt)
+        desk = Desk(terminal, make_screen(plain), prompt, output)
         chat = Chat(
             setup,
             history,

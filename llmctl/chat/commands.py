@@ -7,74 +7,28 @@ from __future__ import annotations
 
 import inspect
 import shlex
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import Protocol
 
-from llmctl.chat.history import History
-from llmctl.chat.keyboard import Draft
-from llmctl.chat.setup import Setup
+from llmctl.chat.on_records import OnRecords
+from llmctl.chat.on_replies import OnReplies
 from llmctl.clocks import Limits
-from llmctl.config import Config
 from llmctl.durations import parse_duration
-from llmctl.environment import Environment
 from llmctl.errors import LlmctlError, UsageError
-from llmctl.events import Finished, Guarantee
 from llmctl.markers import parse_markers
-from llmctl.profiles import Selection, nearest, resolve_model
+from llmctl.profiles import nearest, resolve_model
 from llmctl.talk import at
 from llmctl.templates import all_templates, load_template
-
-UNDO_S = 5.0
-"""Seconds in which a stop can be taken back."""
 
 _LIMITS = {"first-token": "first_token", "idle": "idle", "total": "total"}
 
 
-class ChatPort(Protocol):
-    """What commands need of the chat."""
-
-    setup: Setup
-    history: History
-    draft: Draft
-    env: Environment
-    config: Config
-    leaving: int | None
-    last: Finished | None
-    stopped_at: float | None
-
-    def say(self, text: str) -> None:
-        """Show lines of talk."""
-
-    def complain(self, error: LlmctlError) -> None:
-        """Show an error."""
-
-    def clear(self) -> None:
-        """Clear the screen."""
-
-    def go_plain(self) -> bool:
-        """Switch plain output on or off; say whether it is on."""
-
-    async def send(self, prompt: str) -> None:
-        """Ask for a reply."""
-
-    async def resume(self, require: Guarantee | None = None) -> None:
-        """Go on with the unfinished reply."""
-
-    async def use(self, selection: Selection) -> None:
-        """Talk to another model from now on."""
-
-
-class Commands:
+class Commands(OnReplies, OnRecords):
     """The slash commands of one chat.
 
     Args:
         chat: what they act on.
     """
-
-    def __init__(self, chat: ChatPort) -> None:
-        self._chat = chat
 
     async def run(self, line: str) -> None:
         """Run one line that begins with a slash."""
@@ -105,39 +59,6 @@ class Commands:
             self._chat.say(f"/{name:{width}}  {summary}")
         self._chat.say("While a reply streams: Space pauses and resumes, Ctrl-C stops it,")
         self._chat.say("typing begins the next message, Enter queues it, Ctrl-Z suspends.")
-
-    async def do_resume(self, argument: str) -> None:
-        """Go on with the stopped reply; '/resume best-effort' if nothing better works."""
-        if self._chat.history.unfinished is None:
-            raise UsageError("No reply is unfinished.")
-        await self._chat.resume(_guarantee(argument) if argument else None)
-
-    async def do_undo(self, argument: str) -> None:  # noqa: ARG002
-        """Take back a stop within five seconds: the reply goes on."""
-        stopped = self._chat.stopped_at
-        if stopped is None or time.monotonic() - stopped > UNDO_S:
-            raise UsageError("There is no stop to take back.", "/resume goes on all the same.")
-        await self.do_resume("")
-
-    async def do_retry(self, argument: str) -> None:  # noqa: ARG002
-        """Ask the last question again; the old reply stays in the records."""
-        question = self._chat.history.rewind()
-        if question is None:
-            raise UsageError("There is no question yet.")
-        await self._chat.send(question)
-
-    def do_keep(self, argument: str) -> None:  # noqa: ARG002
-        """Keep the stopped reply as it stands."""
-        self._need_unfinished()
-        self._chat.history.keep()
-        self._chat.say("kept")
-
-    def do_drop(self, argument: str) -> None:  # noqa: ARG002
-        """Forget the stopped reply; its question is back in the input."""
-        reply = self._need_unfinished()
-        self._chat.draft.text = reply
-        self._chat.history.drop()
-        self._chat.say("dropped")
 
     async def do_model(self, argument: str) -> None:
         """Show the model, or change it: /model PROFILE/NAME."""
@@ -219,28 +140,15 @@ class Commands:
         """Leave."""
         self._chat.leaving = 0
 
-    def _need_unfinished(self) -> str:
-        unfinished = self._chat.history.unfinished
-        if unfinished is None:
-            raise UsageError("No reply is unfinished.")
-        return unfinished.recorded.header.request.messages[-1].content
-
 
 Command = Callable[[Commands, str], Awaitable[None] | None]
 
 
 def commands() -> dict[str, Command]:
     """Return the commands by name, in the order they are written here."""
-    found = {name: member for name, member in vars(Commands).items() if name.startswith("do_")}
-    return {name.removeprefix("do_"): member for name, member in found.items()}
-
-
-def _guarantee(word: str) -> Guarantee:
-    try:
-        return Guarantee(word)
-    except ValueError:
-        names = ", ".join(Guarantee)
-        raise UsageError(f"'{word}' is no guarantee.", f"There are {names}.") from None
+    members = {**vars(OnReplies), **vars(OnRecords), **vars(Commands)}
+    found = {name[3:]: each for name, each in members.items() if name.startswith("do_")}
+    return {"help": found.pop("help"), **found}
 
 
 def _shown(limits: Limits) -> str:

@@ -6,7 +6,8 @@
     Space     pause (draft: text)        resume (draft: text)
     Esc       set the draft aside,       set the draft aside,
               else pause                 else a hint
-    Enter     queue the draft            empty: resume; draft: steer
+    Enter     queue the draft            empty: resume; draft: steer;
+                                         a command: stop, then do it
     Ctrl-C    stop the reply             stop
     Ctrl-D    a hint                     leave
     Ctrl-Z    pause and suspend          suspend
@@ -24,6 +25,11 @@ from llmctl.terminal.keys import Key, Press
 
 STOP_GUARD_S = 2.0
 """Seconds after a stop in which further presses of Ctrl-C do nothing."""
+
+
+def is_command(text: str) -> bool:
+    """Say whether a text is a slash command; two slashes begin a message with one."""
+    return text.startswith("/") and not text.startswith("//")
 
 
 class Controls(Protocol):
@@ -65,11 +71,13 @@ class Draft:
     Attributes:
         text: what is being typed.
         queued: what will be sent as the next turn.
+        command: a command given at a pause, for as soon as the reply has stopped.
         aside: what Esc set aside; Up brings it back.
     """
 
     text: str = ""
     queued: list[str] = field(default_factory=list)
+    command: str = ""
     aside: list[str] = field(default_factory=list)
 
     def set_aside(self) -> None:
@@ -87,10 +95,19 @@ class Draft:
         self.queued.append(self.text)
         self.text = ""
 
+    def give_command(self) -> None:
+        """Make the draft the command that comes next."""
+        self.command, self.text = self.text, ""
+
     def take_queued(self) -> str:
-        """Return what is to be sent and forget it."""
-        text = "\n\n".join(self.queued)
-        self.queued.clear()
+        """Return what comes next and forget it: a command, or the messages before the next."""
+        if self.command:
+            command, self.command = self.command, ""
+            return command
+        places = [place for place, text in enumerate(self.queued) if is_command(text)]
+        end = max(places[0], 1) if places else len(self.queued)
+        text = "\n\n".join(self.queued[:end])
+        del self.queued[:end]
         return text
 
     def put_back(self, *first: str) -> None:
@@ -158,7 +175,10 @@ class Keyboard:
             self._controls.pause()
 
     def _enter(self) -> None:
-        if self._draft.text.strip():
+        if self._controls.paused and is_command(self._draft.text):
+            self._draft.give_command()
+            self._controls.stop()
+        elif self._draft.text.strip():
             self._draft.queue()
             if self._controls.paused:
                 self._controls.steer()

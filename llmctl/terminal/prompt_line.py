@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 HINT_S = 2.0
 """Seconds that the hint about leaving is shown, and a second Ctrl-C leaves."""
 
+EDITING_HINT = "Enter sends this instead of your last message, in a branch; Ctrl-C clears it"
+
 LEAVING_HINT = "Ctrl-C again, or Ctrl-D, leaves."
 
 MENU_ROWS = 6
@@ -73,10 +75,12 @@ class Answer:
         kind: TEXT was sent with Enter; EXIT is Ctrl-D; INTERRUPT_EXIT is Ctrl-C twice;
             CANCELLED by `PromptLine.cancel`; GONE if the terminal was hung up.
         text: what was typed; with CANCELLED so far.
+        instead: it takes the place of the last message, which Esc Esc had brought back.
     """
 
     kind: Kind
     text: str = ""
+    instead: bool = False
 
 
 class PromptLine:
@@ -121,6 +125,7 @@ class PromptLine:
         self._keys = keys
         self._now = now
         self._hint = ""
+        self._brought_back = False
         self._hinted_at = float("-inf")
         self._default = ""
         self._deaf_until = float("-inf")
@@ -155,7 +160,7 @@ class PromptLine:
             guard_s: seconds in which Ctrl-C does nothing, unless something is typed.
         """
         self._default, self._deaf_until = default, self._now() + guard_s
-        self._hint = ""
+        self._hint, self._brought_back = "", False
         with _kept(signal.SIGWINCH):
             answer = await self._ask_once(default)
             while answer is None:
@@ -173,6 +178,7 @@ class PromptLine:
             return
         if buffer.text:
             buffer.reset(append_to_history=True)
+            self._brought_back = False
             self._session.app.invalidate()  # a signal is no key, which would do that
         elif self._now() - self._hinted_at < HINT_S:
             self._end(Kind.INTERRUPT_EXIT)
@@ -218,7 +224,9 @@ class PromptLine:
             return Answer(Kind.GONE if self._input.closed else Kind.EXIT)
         except _Interrupted:
             return self._interrupted()
-        return result if isinstance(result, Answer) else Answer(Kind.TEXT, _well_formed(result))
+        if isinstance(result, Answer):
+            return result
+        return Answer(Kind.TEXT, _well_formed(result), self._brought_back)
 
     def _interrupted(self) -> Answer | None:
         """Do what `interrupt` does where our keys are not asked: at the dumb prompt."""
@@ -254,7 +262,8 @@ class PromptLine:
             self._app.exit(result=Answer(kind, text))
 
     def _prompt(self) -> str:
-        return f"{self._hint}\n> " if self._hint else "> "
+        hint = self._hint or (EDITING_HINT if self._brought_back else "")
+        return f"{hint}\n> " if hint else "> "
 
     def _show_hint(self, hint: str) -> None:
         if self._plain:
@@ -302,6 +311,9 @@ class PromptLine:
         message, buffer = self._last_message(), event.current_buffer
         if message:
             buffer.reset(Document(message), append_to_history=bool(buffer.text))
+            self._brought_back = True
+            if self._plain:
+                self.say(EDITING_HINT)
 
 
 class _Interrupted(Exception):

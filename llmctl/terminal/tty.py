@@ -161,6 +161,15 @@ class Terminal:
             self._keyboard.start() if ours else self._look_later()
         return ours
 
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Give the terminal, as it was, to another program while the block runs."""
+        self._restore()
+        try:
+            yield
+        finally:
+            self.regain()
+
     def call_soon(self, call: Callable[..., object], *args: object) -> None:
         """Have the running loop call something; for handlers of signals.
 

@@ -1,0 +1,147 @@
+"""Slash commands about what was said: branches, copies, files, the search."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import anyio.to_thread
+
+from llmctl.chat.copying import copy
+from llmctl.chat.history import History
+from llmctl.chat.port import OnChat
+from llmctl.errors import UsageError
+from llmctl.export import FORMS, exported
+from llmctl.extract import code_blocks
+from llmctl.replies import content_of
+
+MOST_FOUND = 12
+"""Lines of a search's result that are shown."""
+
+CODE = "code"
+FORCE = "-f "
+_SUFFIXES = {".json": "json", ".jsonl": "jsonl"}
+
+
+class OnRecords(OnChat):
+    """What was said, taken elsewhere."""
+
+    def do_fork(self, argument: str) -> None:
+        """Go back before your last message (/fork N: the N-th last) or behind a reply's id."""
+        history = self._chat.history
+        if argument and not argument.isdecimal():
+            history.stand_behind(argument)
+            self._chat.say(f"behind {argument}: your next message begins a branch")
+            return
+        turns = int(argument or 1)
+        question = history.rewind(turns)
+        if question is None and turns:
+            raise UsageError(f"There are no {turns} messages of yours to go back.")
+        if question is None:
+            self._chat.say("at the end of the conversation again")
+            return
+        self._chat.draft.text = question
+        self._chat.say("what you send now begins a branch there; /fork 0 stays where you were")
+
+    async def do_copy(self, argument: str) -> None:
+        """Copy the last reply (/copy N: the N-th last), or its last code block: /copy code [N]."""
+        what, _, number = argument.rpartition(" ") if argument != CODE else (CODE, "", "")
+        if what not in ("", CODE):
+            raise UsageError(f"'{argument}' can't be copied.", "/copy N, or /copy code N.")
+        text = self._code(number) if what else self._reply(number)
+        chat = self._chat
+        try:
+            said = await anyio.to_thread.run_sync(
+                partial(copy, text, chat.env, chat.write, plain=chat.plain)
+            )
+        except OSError as error:
+            raise UsageError(f"It can't be copied: {error.strerror}.") from error
+        chat.say(said)
+
+    def do_raw(self, argument: str) -> None:
+        """Show the source of the last reply (/raw N: the N-th last)."""
+        self._chat.say(self._reply(argument))
+
+    async def do_save(self, argument: str) -> None:
+        """Write the last reply to a file: /save FILE; an existing one only with /save -f FILE."""
+        await self._write(argument, self._reply(""))
+
+    async def do_export(self, argument: str) -> None:
+        """Write the conversation to a file (.md .json .jsonl), or show it: /export FILE|FORMAT."""
+        whole = await anyio.to_thread.run_sync(self._chat.history.whole)
+        if argument in FORMS:
+            self._chat.say(exported(whole, argument))
+            return
+        form = _SUFFIXES.get(Path(argument).suffix, "markdown")
+        await self._write(argument, exported(whole, form))
+
+    async def do_search(self, argument: str) -> None:
+        """Find messages of all conversations by their words: /search WORDS."""
+        words = argument.split()
+        if not words:
+            raise UsageError("What is to be found?", "/search WORDS")
+        found = await anyio.to_thread.run_sync(self._chat.history.search, words)
+        for one in found[:MOST_FOUND]:
+            excerpt = " ".join(one.excerpt.split())
+            self._chat.say(f"{one.conversation}  {one.role}: {excerpt}")
+        more = len(found) - MOST_FOUND
+        if more > 0:
+            self._chat.say(f"… and {more} more: 'llmctl conversations search' shows all")
+        if not found:
+            self._chat.say("nothing has these words")
+
+    # -- inside
+
+    def _reply(self, number: str) -> str:
+        return _last(replies(self._chat.history), number, "reply")
+
+    def _code(self, number: str) -> str:
+        return _last(code_blocks(self._reply("")), number, "code block")
+
+    async def _write(self, argument: str, text: str) -> None:
+        force = argument.startswith(FORCE)
+        name = argument.removeprefix(FORCE).strip()
+        if not name:
+            raise UsageError("Which file?", "Name it behind the command.")
+        path = self._chat.env.resolve(name)
+        await anyio.to_thread.run_sync(partial(_write_file, path, text, force=force))
+        self._chat.say(f"wrote {path}")
+
+
+def replies(history: History) -> list[str]:
+    """Return the replies of a conversation, the unfinished one too, the newest last."""
+    found = [message.content for message in history.messages if message.role == "assistant"]
+    if history.unfinished is not None:
+        found.append(content_of(history.unfinished.recorded)[0])
+    return found
+
+
+def _last(texts: list[str], number: str, noun: str) -> str:
+    """Return the last text, or the ``number``-th last.
+
+    Raises:
+        UsageError: there are not so many, or it is no number.
+    """
+    if number and not (number.isdecimal() and int(number)):
+        raise UsageError(f"'{number}' is no number.", f"1 is the last {noun}.")
+    if len(texts) < int(number or 1):
+        only = f"is one {noun}" if len(texts) == 1 else f"are {len(texts) or 'no'} {noun}s"
+        raise UsageError(f"There {only}.")
+    return texts[-int(number or 1)]
+
+
+def _write_file(path: Path, text: str, *, force: bool) -> None:
+    """Write a file of the person's.
+
+    Raises:
+        UsageError: it is there already and may not be replaced, or it can't be written.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{path} is no file.", "Name another one.")
+        with path.open("w" if force else "x", encoding="utf-8", newline="") as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise UsageError(f"{path} is there already.", "-f before its name replaces it.") from error
+    except OSError as error:
+        raise UsageError(f"{path} can't be written: {error.strerror}.") from error

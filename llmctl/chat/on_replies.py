@@ -1,0 +1,68 @@
+"""Slash commands that do something to the last reply."""
+
+from __future__ import annotations
+
+import time
+
+from llmctl.chat.port import OnChat
+from llmctl.errors import UsageError
+from llmctl.events import Guarantee
+
+UNDO_S = 5.0
+"""Seconds in which a stop can be taken back."""
+
+
+class OnReplies(OnChat):
+    """Stopped replies, gone on with or not."""
+
+    async def do_resume(self, argument: str) -> None:
+        """Go on with the stopped reply; '/resume best-effort' if nothing better works."""
+        if self._chat.history.unfinished is None:
+            raise UsageError("No reply is unfinished.")
+        await self._chat.resume(_guarantee(argument) if argument else None)
+
+    async def do_retry(self, argument: str) -> None:  # noqa: ARG002
+        """Ask the last question again, in a branch; the old reply stays beside it."""
+        question = self._chat.history.rewind()
+        if question is None:
+            raise UsageError("There is no question yet.")
+        await self._chat.send(question)
+
+    async def do_edit(self, argument: str) -> None:  # noqa: ARG002
+        """Edit the stopped reply in $EDITOR and go on from the edit, as exact as text can be."""
+        self._need_unfinished()
+        await self._chat.edit()
+
+    def do_keep(self, argument: str) -> None:  # noqa: ARG002
+        """Keep the stopped reply as it stands."""
+        self._need_unfinished()
+        self._chat.history.keep()
+        self._chat.say("kept")
+
+    def do_drop(self, argument: str) -> None:  # noqa: ARG002
+        """Forget the stopped reply; its question is back in the input."""
+        reply = self._need_unfinished()
+        self._chat.draft.text = reply
+        self._chat.history.drop()
+        self._chat.say("dropped")
+
+    async def do_undo(self, argument: str) -> None:  # noqa: ARG002
+        """Take back a stop within five seconds: the reply goes on."""
+        stopped = self._chat.stopped_at
+        if stopped is None or time.monotonic() - stopped > UNDO_S:
+            raise UsageError("There is no stop to take back.", "/resume goes on all the same.")
+        await self.do_resume("")
+
+    def _need_unfinished(self) -> str:
+        unfinished = self._chat.history.unfinished
+        if unfinished is None:
+            raise UsageError("No reply is unfinished.")
+        return unfinished.recorded.header.request.messages[-1].content
+
+
+def _guarantee(word: str) -> Guarantee:
+    try:
+        return Guarantee(word)
+    except ValueError:
+        names = ", ".join(Guarantee)
+        raise UsageError(f"'{word}' is no guarantee.", f"There are {names}.") from None
