@@ -299,16 +299,16 @@ def test_raw_save_export_and_search(program: Program, start: Start) -> None:
     chat.send("/clear\r/raw\r")
     chat.wait_for_screen(re.compile(r"^```py\na = 1\n```\nand\n```sh$", re.MULTILINE))
     chat.send("/save my reply.md\r")
-    chat.wait_for_screen(f"wrote {folder}")
+    chat.wait_for(f"wrote {folder}/my reply.md")
     assert (folder / "my reply.md").read_text() == BLOCKS
     chat.send("/save my reply.md\r")
-    chat.wait_for_screen("is there already.")
+    chat.wait_for("is there already.")
     (folder / "my reply.md").write_text("old")
     chat.send("/save -f my reply.md\r/search code blocks\r")
     chat.wait_for_screen("nothing has these words")
     assert (folder / "my reply.md").read_text() == BLOCKS
     chat.send("/export all.json\r/export md\r")
-    chat.wait_for_screen("/md")
+    chat.wait_for(f"wrote {folder}/md")
     assert [m["role"] for m in json.loads((folder / "all.json").read_text())["messages"]] == [
         "user",
         "assistant",
