@@ -1,8 +1,8 @@
 """Cut a reply at every place, go on with it, and judge what came of it.
 
-A judgement looks at three things: what the label says, what the server had before it when it
-went on, and what an uninterrupted reply is. It is done by `Trial.lies`; an empty answer is a
-good one.
+A judgement does not believe the client. What the model had before it when it went on is taken
+from the request that the server recorded (`Witness`), and what it wrote then is worked out from
+that without the server. `Trial.lie` says in what a label is better than this truth.
 """
 
 from __future__ import annotations
@@ -12,13 +12,30 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from llmctl.conversation import Prefix, Request
-from llmctl.errors import BelowRequire, LlmctlError
+from llmctl.errors import LlmctlError
 from llmctl.events import Chunk, Guarantee, Strategy
 from llmctl.resume.ladder import Ladder, rungs
 from llmctl.session import BackEnd
 from llmctl.turn import Received
 
-__all__ = ["Trial", "climb", "gone_on", "ladder_of", "received", "whole"]
+__all__ = ["Trial", "Witness", "climb", "gone_on", "ladder_of", "received", "whole"]
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """What a model did when a reply was gone on with.
+
+    Attributes:
+        had: the tokens of the reply that stood before it.
+        had_text: their text.
+        wrote: the text that it wrote behind them.
+        reply: the tokens of the whole reply, had nobody cut it.
+    """
+
+    had: tuple[int, ...]
+    had_text: str
+    wrote: str
+    reply: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,34 +56,35 @@ class Trial:
     strategy: Strategy | None = None
     label: Guarantee | None = None
 
-    def lies(self, seen_ids: Sequence[int] | None = None, seen_text: str | None = None) -> str:
+    def lie(self, witness: Witness | None = None) -> str:
         """Say in what the label is better than the truth; "" if it is not.
 
         Args:
-            seen_ids: the tokens of the reply that the model had before it went on.
-            seen_text: their text.
+            witness: what the model did; None where nothing was generated anew.
         """
         if self.rest is None or self.label is None:
             return ""
-        whole = self.before.text + self.rest.text
-        match self.label:
-            case Guarantee.EXACT if whole != self.full.text:
-                return f"exact, but {whole!r} is not {self.full.text!r}"
-            case Guarantee.TOKEN if seen_ids is None or tuple(seen_ids) != self._known_ids():
-                return f"token, but the model went on behind {seen_ids}"
-            case Guarantee.TEXT if seen_text is None or not self._joins(seen_text):
-                return f"text, but the model went on behind {seen_text!r}"
+        joined = self.before.text + self.rest.text
+        if self.label is Guarantee.EXACT:
+            return "" if joined == self.full.text else f"exact, but {joined!r} is another reply"
+        if witness is None:
+            return f"{self.label}, but nothing was generated"
+        return self._lie_about(witness, joined)
+
+    def _lie_about(self, witness: Witness, joined: str) -> str:
+        if joined != witness.had_text + witness.wrote:
+            return f"{joined!r} is not what the model wrote: {witness}"
+        if not _is_all_but_blanks(witness.had_text, self.before.text):
+            return f"{self.label}, but the model went on behind {witness.had_text!r}"
+        behind = witness.reply[: len(witness.had)]
+        same = witness.had == behind and witness.had_text == self.before.text
+        if self.label is Guarantee.TOKEN and not same:
+            return f"token, but the model went on behind {witness.had} and not {behind}"
         return ""
 
-    def _known_ids(self) -> tuple[int, ...]:
-        """Return the first ids of the uninterrupted reply, as many as spell what there was."""
-        count = len(self.before.ids or ())
-        return (self.full.ids or ())[:count]
 
-    def _joins(self, seen_text: str) -> bool:
-        """Whether known text and rest are what the model had and what it added."""
-        blanks = self.before.text[len(seen_text) :]
-        return self.before.text.startswith(seen_text) and not blanks.strip()
+def _is_all_but_blanks(part: str, text: str) -> bool:
+    return text.startswith(part) and not text[len(part) :].strip()
 
 
 def received(chunks: Sequence[Chunk]) -> Prefix:
@@ -101,12 +119,12 @@ async def gone_on(of: Ladder, before: Prefix, full: Prefix) -> Trial:
         async with of.go_on(before, lambda: None) as opened:
             rest = received([chunk async for chunk in opened.chunks])
             return Trial(full, before, rest, opened.strategy, opened.guarantee)
-    except (BelowRequire, LlmctlError):
+    except LlmctlError:
         return Trial(full, before)
 
 
 async def climb(of: Ladder, step: int = 1) -> AsyncIterator[Trial]:
-    """Cut the reply behind every chunk (every ``step``-th), and go on each time."""
+    """Cut the reply behind every chunk of text (every ``step``-th), and go on each time."""
     chunks = await whole(of)
     full = received(chunks)
     for count in range(1, len(chunks), step):
