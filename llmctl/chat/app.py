@@ -255,8 +255,8 @@ class Chat:
             turn.pause(PauseReason.KEY, Mode.CUT)
             self.say(f"> {recorded.header.request.messages[-1].content}")
         whole = content_of(recorded)[0]
-        shown = whole if paused or edited is not None else whole.rpartition("\n")[2]
-        self.desk.screen.append(shown)
+        show = self.desk.screen.seen if not paused and edited is None else self.desk.screen.reply
+        show(whole)
         ladder = self._ladder(request)
         ladder.require = require or self.config.require
         ladder.conditions, ladder.saved = recorded.conditions, recorded.saved

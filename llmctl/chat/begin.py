@@ -86,8 +86,12 @@ def begin(  # noqa: PLR0913  (each is said by its name)
         stack.callback(output.drain, GIVE_UP_FLUSH_S)
         terminal = Terminal(env.stdin, env.stdout)
 
+        color = config.wants_color(env, env.stdout)
+
         def make_screen(plain: bool) -> Surface:
-            return PlainScreen(output, terminal) if plain else Screen(output, terminal)
+            if plain:
+                return PlainScreen(output, terminal)
+            return Screen(output, terminal, color=color)
 
         plain = config.plain or env.variable("TERM") == "dumb"
         prompt = PromptLine(
@@ -96,7 +100,7 @@ def begin(  # noqa: PLR0913  (each is said by its name)
             last_message=lambda: _last_question(history),
             on_suspend=terminal.suspend,
             plain=plain,
-            color=config.wants_color(env, env.stdout),
+            color=color,
         )
         desk = Desk(terminal, make_screen(plain), prompt, output)
         chat = Chat(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from llmctl.events import Channel, Delta, Event
+from llmctl.events import Channel, Delta, Event, Finished
 from llmctl.terminal.surface import Surface
 from llmctl.turn import Mark
 
@@ -45,8 +45,12 @@ class ChatView:
         if isinstance(event, Delta):
             if event.channel is Channel.CONTENT:
                 self._texts.append(event.text)
-                self._screen.append(event.text, lambda: self._went_out(mark))
+                self._screen.reply(event.text, lambda: self._went_out(mark))
+            else:
+                self._screen.thought(event.text, lambda: self._went_out(mark))
             return
+        if isinstance(event, Finished):
+            self._screen.end_reply()
         self._screen.flush()
         self._tell(event)
 

@@ -1,16 +1,17 @@
 r"""The only writer to the terminal while a reply streams: text above, a footer below.
 
 Text is append-only and left to the terminal to wrap, so that it can be copied, scrolled
-back and wrapped anew as if it had been printed by ``cat``. The footer (draft, status) hangs
-below it. Between two frames the cursor stands behind the text, and the terminal knows where
-that is; we never have to count rows, and a resize cannot confuse us. A frame::
+back and wrapped anew as if it had been printed by ``cat``. Below it hangs what may still
+change: the tail of a reply (see `live`), and the footer (draft, status). Between two frames
+the cursor stands behind the text, where the tail begins, and the terminal knows where that
+is; we never have to count rows, and a resize cannot confuse us. A frame::
 
     ESC[?2026h ESC[?25l      begin a synchronized update, hide the cursor
-    ESC[J                    erase what is below the cursor: the footer
+    ESC[J                    erase what is below the cursor: tail and footer
     …text…                   as it is
     ESC D …, ESC[nA          make room for n rows, scrolling if need be; the column stays
     ESC 7                    remember where the text ended (DECSC)
-    ESC[?7l … ESC[?7h        the footer's rows, which must not wrap
+    ESC[?7l … ESC[?7h        the rows of tail and footer, which must not wrap
     ESC 8                    back behind the text (DECRC)
     ESC[?25h ESC[?2026l      show the cursor, end the update
 
@@ -19,6 +20,9 @@ description of synchronized output (mode 2026) that terminals share. Where the l
 full, erasing begins on the next, and in the end the row's last cluster is written again
 (`Caret.park`): a cursor that waits for a character to wrap it loses that state by any move,
 and would take the last cell with it.
+
+Where only rows below the text change, and none is added, just what differs is written. With a
+tail, the cursor stays hidden between frames: it would blink at the tail's beginning.
 
 Frames are at most 30 a second, the first at once, and none before the last one is out: a
 slow line gets fewer frames, not a queue of them. Footers are counted by themselves, so that
@@ -31,11 +35,29 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol
 
 from llmctl.output import Output
+from llmctl.terminal.live import Live
 from llmctl.terminal.sanitizer import sanitize
+from llmctl.terminal.spans import (
+    NEWLINE,
+    QUIET,
+    REVERSE,
+    Line,
+    Span,
+    after,
+    common,
+    encode,
+    is_sure,
+    last_lines,
+    lines_of,
+    plain,
+    width_of,
+)
 from llmctl.terminal.surface import Look, OnShown, Row, Surface, Tty
 from llmctl.terminal.width import TAB_CELLS, Caret, fit, last_rows
 
@@ -46,6 +68,9 @@ FRAME_S = 1 / 30
 
 FRAME_CHARS = 8192
 """Characters of text in one frame at the most: what bounds the time it takes."""
+
+REPLY_COST = 4
+"""How many of them a character of Markdown counts for."""
 
 HIGH_WATER = FRAME_CHARS
 """Characters waiting to be painted above which `Screen.full` says so: a pause shows them yet."""
@@ -60,7 +85,10 @@ POLL_S = 0.005
 """Seconds between two looks whether the last frame is out."""
 
 _BEGIN = "\x1b[?2026h\x1b[?25l"
+_BEGIN_HIDDEN = "\x1b[?2026h"
+_END_HIDDEN = "\x1b[?2026l"
 _END = "\x1b[?25h\x1b[?2026l"
+_ERASE_RIGHT = "\x1b[K"
 _ERASE_BELOW = "\x1b[J"
 _CLEAR = "\x1b[H\x1b[2J"
 _INDEX = "\x1bD"
@@ -70,8 +98,39 @@ _NO_WRAP, _WRAP = "\x1b[?7l", "\x1b[?7h"
 _BLANKS = str.maketrans("\n\t", "  ")
 
 
-# SGR (ECMA-48): 0 nothing, 2 faint, 7 reverse. No colours: NO_COLOR has nothing to forbid.
-_SGR = {Look.PLAIN: "", Look.QUIET: "\x1b[2m", Look.LOUD: "\x1b[7m"}
+# No colours: NO_COLOR has nothing to forbid.
+_STYLES = {Look.PLAIN: 0, Look.QUIET: QUIET, Look.LOUD: REVERSE}
+
+
+class _Kind(Enum):
+    """What waits to be shown."""
+
+    TEXT = "text as it is"
+    LINE = "a line of its own"
+    REPLY = "a reply's Markdown"
+    THOUGHT = "a reply's reasoning"
+    SEEN = "a reply's beginning, shown before"
+    END = "the end of a reply"
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    kind: _Kind
+    text: str = ""
+    on_shown: OnShown | None = None
+
+    @property
+    def cost(self) -> int:
+        """How much of a frame it takes."""
+        return len(self.text) * (1 if self.kind in (_Kind.TEXT, _Kind.LINE) else REPLY_COST)
+
+    def split(self, room: int) -> tuple[_Waiting, _Waiting | None]:
+        """Return what fits into a frame, and what does not."""
+        chars = max(1, room * len(self.text) // max(1, self.cost))
+        if chars >= len(self.text) or self.kind in (_Kind.LINE, _Kind.SEEN):
+            return self, None
+        rest = _Waiting(self.kind, self.text[chars:], self.on_shown)
+        return _Waiting(self.kind, self.text[:chars]), rest
 
 
 class Handle(Protocol):
@@ -90,6 +149,7 @@ class Screen:
     Args:
         output: the writer of the terminal; it must not clean what it is given.
         terminal: tells its size, and whether it is ours.
+        color: colours may be used.
         now: a clock in seconds.
         call_later: calls back after so many seconds, or returns None if nothing can do that
             (then all is painted at once); by default the running loop's.
@@ -100,41 +160,56 @@ class Screen:
         output: Output,
         terminal: Tty,
         *,
+        color: bool = True,
         now: Callable[[], float] = time.monotonic,
         call_later: CallLater | None = None,
     ) -> None:
         self._output = output
         self._terminal = terminal
+        self._color = color
         self._now = now
         self._call_later = call_later or self._on_the_running_loop
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.get_ident()
         self._known_size = terminal.size()
         self._caret = Caret(self._known_size[0])
-        self._waiting: deque[tuple[str, OnShown | None]] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._waiting_chars = 0
+        self._live: Live | None = None
         self._footer: tuple[Row, ...] = ()
         self._painted: tuple[Row, ...] = ()
+        self._below: list[Line] = []
         self._stale = False
         self._away = False
-        self._fresh = True
-        self._tail = ""
+        self._past: Line = []
+        self._past_chars = 0
         self._last_frame = float("-inf")
         self._last_footer = float("-inf")
         self._timer: Handle | None = None
 
     def append(self, text: str, on_shown: OnShown | None = None) -> None:
         """Add text."""
-        shown = sanitize(text)
-        if shown:
-            self._fresh = shown.endswith("\n")
-        self._waiting.append((shown, on_shown))
-        self._waiting_chars += len(shown)
-        self._soon()
+        self._add(_Waiting(_Kind.TEXT, sanitize(text), on_shown))
 
     def line(self, text: str) -> None:
         """Add a line of its own."""
-        self.append(f"{text}\n" if self._fresh else f"\n{text}\n")
+        self._add(_Waiting(_Kind.LINE, sanitize(text)))
+
+    def reply(self, text: str, on_shown: OnShown | None = None) -> None:
+        """Add text of a reply."""
+        self._add(_Waiting(_Kind.REPLY, text, on_shown))
+
+    def thought(self, text: str, on_shown: OnShown | None = None) -> None:
+        """Add text of a reply's reasoning."""
+        self._add(_Waiting(_Kind.THOUGHT, text, on_shown))
+
+    def seen(self, text: str) -> None:
+        """Begin with the text of a reply that was shown before."""
+        self._add(_Waiting(_Kind.SEEN, text))
+
+    def end_reply(self) -> None:
+        """End the reply."""
+        self._add(_Waiting(_Kind.END))
 
     def footer(self, rows: Sequence[Row | str]) -> None:
         """Show these rows below the text."""
@@ -157,8 +232,12 @@ class Screen:
         """Take the footer away; leave the cursor on a fresh line."""
         self._footer = ()
         self.flush()
-        begun = self._tail.rpartition("\n")[2]
-        if begun:
+        begun = plain(lines_of(self._past)[-1])
+        tail = self._tail()
+        if self._live is not None:
+            rows = [span for row in tail for span in (*row, NEWLINE)]
+            self._write(_BEGIN + self._erased() + self._encoded(rows) + _END)
+        if begun and not tail:
             self._write("\r\n")
         self._begin_anew()
         return begun
@@ -173,13 +252,11 @@ class Screen:
         self._follow_size()
         columns, rows = self._known_size
         if begun is None:
-            begun = self._tail.rpartition("\n")[2]
+            begun = plain(lines_of(self._past)[-1])
         again = last_rows(begun, columns, rows - 1)
-        fresh = self._fresh if self._waiting else not again
         self._begin_anew()
-        self._fresh = fresh
         self._stale = True
-        self._waiting.appendleft((again, None))
+        self._waiting.appendleft(_Waiting(_Kind.TEXT, again))
         self._waiting_chars += len(again)
         self._soon()
 
@@ -203,10 +280,11 @@ class Screen:
         self.flush()
         self._follow_size()
         columns, rows = self._known_size
-        text = last_rows(self._tail, columns, rows - len(self._fitting()))
+        below = self._rows_below()
+        spans = last_lines(self._past, columns, rows - len(below) + 1)
         self._caret = Caret(columns)
-        self._caret.put(text)
-        self._write(_BEGIN + _CLEAR + self._framed(text) + _END)
+        self._caret.put(plain(spans))
+        self._write(_BEGIN + _CLEAR + self._framed(spans, below) + self._end)
 
     @property
     def columns(self) -> int:
@@ -238,6 +316,11 @@ class Screen:
             self._loop.call_soon_threadsafe(painted.set)
             painted.wait(timeout)
         return self._output.drain(timeout) and self.all_out
+
+    def _add(self, waiting: _Waiting) -> None:
+        self._waiting.append(waiting)
+        self._waiting_chars += len(waiting.text)
+        self._soon()
 
     # -- when to paint
 
@@ -288,54 +371,154 @@ class Screen:
     def _paint(self) -> None:
         """Compose one frame and hand it to the writer."""
         self._follow_size()
-        text, on_shown = self._take()
-        erased = _ERASE_BELOW_FULL + self._caret.park if self._caret.full else _ERASE_BELOW
+        spans, on_shown = self._take()
+        erased = self._erased()
+        text = plain(spans)
         stays = self._caret.put(text)
-        if text and stays and not self._stale and self._footer == self._painted:
+        if self._live is None and text and stays and not self._due_below:
             self._write(text, on_shown)  # it cannot touch the footer
+        elif not text and self._can_mend:
+            self._mend(on_shown)
         else:
-            self._write(_BEGIN + erased + self._framed(text) + _END, on_shown)
+            framed = self._framed(spans, self._rows_below())
+            self._write(_BEGIN + erased + framed + self._end, on_shown)
 
-    def _take(self) -> tuple[str, OnShown | None]:
-        """Take the text of the next frame, and who wants to know that it is out."""
-        parts, room, on_shown = [], FRAME_CHARS, None
-        while self._waiting and room:
-            text, told = self._waiting.popleft()
-            parts.append(text[:room])
-            if len(text) > room:
-                self._waiting.appendleft((text[room:], told))
-            else:
-                on_shown = told or on_shown
-            room -= len(parts[-1])
-        self._waiting_chars -= FRAME_CHARS - room
-        text = self._without_tabs("".join(parts))
-        self._tail = (self._tail + text)[-TAIL_CHARS:]
-        return text, on_shown
+    def _take(self) -> tuple[Line, OnShown | None]:
+        """Take what the next frame adds, and who wants to know that it is out."""
+        spans: Line = []
+        room, on_shown = FRAME_CHARS, None
+        while self._waiting and room > 0:
+            now, rest = self._waiting.popleft().split(room)
+            if rest is not None:
+                self._waiting.appendleft(rest)
+            room -= max(1, now.cost)
+            self._waiting_chars -= len(now.text)
+            on_shown = now.on_shown or on_shown
+            spans += self._taken(now, spans)
+        self._remember(spans)
+        return spans, on_shown
 
-    def _without_tabs(self, text: str) -> str:
+    def _taken(self, now: _Waiting, before: Line) -> Sequence[Span]:
+        """Return what stays of something that has come; ``before`` it stays this."""
+        if now.kind is _Kind.TEXT:
+            return list(_split(self._without_tabs(now.text, before)))
+        if now.kind is _Kind.LINE:
+            fresh = before[-1] == NEWLINE if before else not self._caret.last
+            return [*([] if fresh else [NEWLINE]), *_split(now.text.expandtabs(TAB_CELLS)), NEWLINE]
+        if now.kind is _Kind.END:
+            live, self._live = self._live, None
+            self._stale = self._stale or live is not None
+            return [] if live is None else live.end()
+        live = self._live = self._live or Live(self._known_size[0], color=self._color)
+        match now.kind:
+            case _Kind.THOUGHT:
+                live.thought(now.text)
+            case _Kind.SEEN:
+                live.seen(now.text)
+            case _:
+                return live.reply(now.text)
+        return []
+
+    def _remember(self, spans: Line) -> None:
+        self._past += spans
+        self._past_chars += sum([len(text) for text, _ in spans])
+        if self._past_chars > 2 * TAIL_CHARS:
+            kept = 0
+            while self._past_chars > TAIL_CHARS:
+                self._past_chars -= len(self._past[kept][0])
+                kept += 1
+            del self._past[:kept]
+
+    def _without_tabs(self, text: str, before: Line) -> str:
         """Put spaces for tabs: what a tab does at the end of a row, terminals disagree about."""
-        begun = " " * (self._caret.line % TAB_CELLS)
-        return (begun + text).expandtabs(TAB_CELLS)[len(begun) :] if "\t" in text else text
+        if "\t" not in text:
+            return text
+        taken = width_of(lines_of(before)[-1]) + (0 if NEWLINE in before else self._caret.line)
+        begun = " " * (taken % TAB_CELLS)
+        return (begun + text).expandtabs(TAB_CELLS)[len(begun) :]
 
-    def _framed(self, text: str) -> str:
-        """Return the text, then the footer, then what brings the cursor back behind the text."""
-        if self._footer != self._painted:
-            self._last_footer = self._now()
-        self._painted, self._stale = self._footer, False
-        text = text.replace("\n", "\r\n")
-        rows = self._fitting()
-        if not rows:
+    # -- what is below the text
+
+    @property
+    def _due_below(self) -> bool:
+        return self._stale or self._footer != self._painted
+
+    @property
+    def _can_mend(self) -> bool:
+        """Whether the rows below the text can be changed where they stand."""
+        return self._live is not None and not self._stale and not self._caret.full
+
+    @property
+    def _end(self) -> str:
+        return _END if self._live is None else _END_HIDDEN
+
+    def _erased(self) -> str:
+        return _ERASE_BELOW_FULL + self._caret.park if self._caret.full else _ERASE_BELOW
+
+    def _mend(self, on_shown: OnShown | None) -> None:
+        """Write only what has changed below the text."""
+        rows = self._rows_below()
+        if len(rows) != len(self._below):
+            framed = self._framed([], rows)
+            self._write(_BEGIN + self._erased() + framed + self._end, on_shown)
+            return
+        changes = "".join(self._changes(rows))
+        self._note_below(rows)
+        if changes:
+            changes = f"{_SAVE}{_NO_WRAP}{changes}{_RESTORE}{_WRAP}"
+        if changes or on_shown:
+            self._write(_BEGIN_HIDDEN + changes + _END_HIDDEN, on_shown)
+
+    def _changes(self, rows: Sequence[Line]) -> Iterator[str]:
+        at = 0
+        for number, (old, new) in enumerate(zip(self._below, rows, strict=True)):
+            if old == new:
+                continue
+            shared = common(old, new)
+            column = width_of(shared) + (0 if number else self._caret.column)
+            down = f"\x1b[{number - at}B" if number > at else ""
+            shorter = width_of(new) < width_of(old) or not is_sure(plain(old))
+            place = f"{down}\x1b[{column + 1}G{_ERASE_RIGHT if shorter else ''}"
+            yield place + encode(after(new, shared), color=self._color)
+            at = number
+
+    def _framed(self, spans: Sequence[Span], rows: list[Line]) -> str:
+        """Return the text, then what is below, then what brings the cursor back behind the text."""
+        self._note_below(rows)
+        text = self._encoded(spans)
+        first, *others = [encode(row, color=self._color) for row in rows]
+        if not first and not others:
             return text + self._caret.park
-        room = f"{_INDEX * len(rows)}\x1b[{len(rows)}A"
-        below = "".join(f"\r\n{self._styled(row)}" for row in rows)
+        room = f"{_INDEX * len(others)}\x1b[{len(others)}A" if others else ""
+        below = first + "".join(f"\r\n{row}" for row in others)
         return f"{text}{room}{_SAVE}{_NO_WRAP}{below}{_RESTORE}{_WRAP}{self._caret.park}"
 
-    def _fitting(self) -> tuple[Row, ...]:
-        return self._footer[max(0, len(self._footer) - self._known_size[1] + 1) :]
+    def _encoded(self, spans: Sequence[Span]) -> str:
+        return encode(spans, color=self._color).replace("\n", "\r\n")
 
-    def _styled(self, row: Row) -> str:
+    def _note_below(self, rows: list[Line]) -> None:
+        if self._footer != self._painted:
+            self._last_footer = self._now()
+        self._painted, self._below, self._stale = self._footer, rows, False
+
+    def _rows_below(self) -> list[Line]:
+        """Return the rows from that on which the text ends: what follows it there, and below."""
+        rows = self._known_size[1]
+        footer = [self._styled(row) for row in self._footer[max(0, len(self._footer) - rows + 1) :]]
+        return (self._tail(rows - len(footer)) or [[]]) + footer
+
+    def _tail(self, rows: int = 0) -> list[Line]:
+        """Return what the reply goes on with: its last rows, if there is not room for all."""
+        if self._live is None:
+            return []
+        tail = self._live.tail(self._caret.column)
+        if rows and len(tail) > rows:
+            tail = [[], *tail[1 - rows :]] if self._caret.column and rows > 1 else tail[-rows:]
+        return tail
+
+    def _styled(self, row: Row) -> Line:
         text = fit(sanitize(row.text).translate(_BLANKS), self._known_size[0] - 1)
-        return text if row.look is Look.PLAIN else f"{_SGR[row.look]}{text}\x1b[0m"
+        return [(text, _STYLES[row.look])]
 
     def _write(self, frame: str, on_shown: OnShown | None = None) -> None:
         self._last_frame = self._now()
@@ -343,15 +526,16 @@ class Screen:
 
     def _begin_anew(self) -> None:
         self._caret = Caret(self._known_size[0])
-        self._fresh = True
-        self._tail = ""
+        self._past, self._past_chars = [], 0
 
     def _follow_size(self) -> None:
         size = self._terminal.size()
         if size != self._known_size:
             self._known_size = size
             self._caret.resize(size[0])
-            self._stale = self._stale or bool(self._painted)
+            if self._live is not None:
+                self._live.resize(size[0])
+            self._stale = self._stale or bool(self._painted) or self._live is not None
 
 
 class PlainScreen:
@@ -368,12 +552,32 @@ class PlainScreen:
         self._output = output
         self._terminal = terminal
         self._last = ""
+        self._thinks = False
 
     def append(self, text: str, on_shown: OnShown | None = None) -> None:
         """Write text."""
         shown = sanitize(text)
         self._last = shown[-1:] or self._last
         self._output.write(shown, on_shown and (lambda _chars: on_shown()), whole=True)
+
+    def reply(self, text: str, on_shown: OnShown | None = None) -> None:
+        """Write text of a reply as it is."""
+        self._thinks = False
+        self.append(text, on_shown)
+
+    def thought(self, text: str, on_shown: OnShown | None = None) -> None:  # noqa: ARG002
+        """Say once that the model thinks; what it thinks is not read out."""
+        if not self._thinks:
+            self.line("[thinking]")
+        self._thinks = True
+
+    def seen(self, text: str) -> None:
+        """Write the line again that a reply had begun."""
+        self.append(text.rpartition("\n")[2])
+
+    def end_reply(self) -> None:
+        """Nothing waits for the end."""
+        self._thinks = False
 
     def line(self, text: str) -> None:
         """Write a line of its own."""
@@ -439,6 +643,17 @@ class PlainScreen:
     def _start_a_line(self) -> None:
         if self._last not in ("", "\n"):
             self.append("\n")
+
+
+def _split(text: str) -> Iterator[Span]:
+    """Return plain text as spans, a newline being one of its own."""
+    first, *others = text.split("\n")
+    if first:
+        yield first, 0
+    for line in others:
+        yield NEWLINE
+        if line:
+            yield line, 0
 
 
 async def _until_out(output: Output) -> None:

@@ -7,6 +7,7 @@ chosen well for itself, `MONO` none (https://no-color.org forbids colours, not b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
@@ -20,13 +21,29 @@ Span = tuple[str, int]
 Line = list[Span]
 
 STRONG, EMPHASIS, STRUCK, CODE, LINK, HEADING = 1, 2, 4, 8, 16, 32
-QUIET, KEYWORD, STRING, NUMBER, NAME = 64, 128, 256, 512, 1024
+QUIET, KEYWORD, STRING, NUMBER, NAME, REVERSE = 64, 128, 256, 512, 1024, 2048
 COMMENT = QUIET | EMPHASIS
 
 NEWLINE: Span = ("\n", 0)
 
+# Letters, signs and ideographs of which each is a cluster of its own, one or two cells wide:
+# about joined, combined and flagged ones, terminals disagree.
+_SURE = re.compile(
+    "[\x20-\x7e\xa1-\xac\xae-\u02ff\u0370-\u0482\u048a-\u052f\u2010-\u2027\u2030-\u205e"
+    "\u2190-\u21ff\u2200-\u22ff\u2500-\u257f\u3001-\u3029\u3041-\u3096\u30a1-\u30fe\u4e00-\u9fff"
+    "\uac00-\ud7a3\uff01-\uff5e]*"
+)
+
 # SGR parameters (ECMA-48, 8.3.117).
-_SHAPES = {STRONG: "1", EMPHASIS: "3", STRUCK: "9", LINK: "4", HEADING: "1", QUIET: "2"}
+_SHAPES = {
+    STRONG: "1",
+    EMPHASIS: "3",
+    STRUCK: "9",
+    LINK: "4",
+    HEADING: "1",
+    QUIET: "2",
+    REVERSE: "7",
+}
 _COLORS = {CODE: "36", KEYWORD: "35", STRING: "32", NUMBER: "33", NAME: "34"}
 
 
@@ -47,7 +64,7 @@ def encode(spans: Iterable[Span], *, color: bool) -> str:
             parts.append(f"\x1b[{lead}{after}m")
             before = after
         parts.append(text)
-    return "".join(parts) + ("\x1b[m" if before else "")
+    return "".join(parts) + ("\x1b[0m" if before else "")
 
 
 def plain(spans: Iterable[Span]) -> str:
@@ -111,35 +128,49 @@ def width_of(spans: Sequence[Span]) -> int:
     return sum([cells(text) for text, _ in spans])
 
 
+def last_lines(spans: Sequence[Span], columns: int, rows: int) -> Line:
+    """Return the end of the spans that takes at most so many rows of a terminal."""
+    kept: list[Line] = []
+    for line in reversed(lines_of(spans)):
+        wrapped = rows_of(line, columns)[-rows:] if rows > 0 else []
+        if not wrapped:
+            break
+        kept.append([span for row in wrapped for span in row])
+        rows -= len(wrapped)
+    joined: Line = []
+    for index, line in enumerate(reversed(kept)):
+        joined += [NEWLINE, *line] if index else line
+    return joined
+
+
 def common(old: Sequence[Span], new: Sequence[Span]) -> Line:
-    """Return the beginning that two rows share, cut between two graphemes."""
+    """Return the beginning that two rows share, as far as every terminal agrees on its width."""
     shared: Line = []
     for (was, before), (is_, after) in zip(old, new, strict=False):
-        if before != after:
-            break
-        if was == is_:
-            shared.append((was, before))
-            continue
-        length = _shared_length(was, is_)
+        length = _shared_length(was, is_) if before == after else 0
         if length:
             shared.append((is_[:length], after))
-        break
+        if length < len(is_) or len(was) != len(is_):
+            break
     return shared
+
+
+def is_sure(text: str) -> bool:
+    """Say whether every terminal agrees on the width of a text."""
+    return text.isascii() or _SURE.fullmatch(text) is not None
 
 
 def _shared_length(one: str, other: str) -> int:
     """Return how many characters two texts share, short of one that the next might join."""
-    end = min(len(one), len(other))
-    same = next((i for i in range(end) if one[i] != other[i]), end)
-    if one.isascii() and other.isascii():
-        return same
-    clusters, length = list(iter_graphemes(other)), 0
-    for cluster in clusters:
-        if length + len(cluster) > same or one[length : length + len(cluster)] != cluster:
-            break
-        length += len(cluster)
-    # The old text may go on where the new one has a whole cluster: stay one cluster back.
-    return length if length < same or one[:length].isascii() else length - len(clusters[0])
+    end = min(len(one), len(other), len(_one_cell_or_two(other)))
+    same = next((place for place in range(end) if one[place] != other[place]), end)
+    joins = any(not is_sure(text[same : same + 1]) for text in (one, other))
+    return same - 1 if joins and same else same
+
+
+def _one_cell_or_two(text: str) -> str:
+    found = _SURE.match(text)
+    return found[0] if found else ""
 
 
 def after(row: Sequence[Span], shared: Sequence[Span]) -> Line:

@@ -52,7 +52,25 @@ class Surface(Protocol):
         """
 
     def line(self, text: str) -> None:
-        """Add a line of its own; text that follows it begins on the next."""
+        """Add a line of its own; text that follows it begins on the next.
+
+        While a reply is shown as Markdown, it stands above what may still change.
+        """
+
+    def reply(self, text: str, on_shown: OnShown | None = None) -> None:
+        """Add text of a reply, which is Markdown, where this surface can show it as such."""
+
+    def thought(self, text: str, on_shown: OnShown | None = None) -> None:
+        """Add text of a reply's reasoning; when the reply goes on, only a line is left of it."""
+
+    def seen(self, text: str) -> None:
+        """Begin with the text of a reply that was shown before, to go on with it.
+
+        Only what is needed to read on is shown again: the line, or the block, that had begun.
+        """
+
+    def end_reply(self) -> None:
+        """End the reply: what may still change stays as it is."""
 
     def footer(self, rows: Sequence[Row | str]) -> None:
         """Show these rows below the text, cut to the width; the last ones if not all fit."""

@@ -15,7 +15,7 @@ from llmctl.terminal.markdown.blocks import UNDECIDED, UNDECIDED_FENCE
 from llmctl.terminal.markdown.document import Document
 from llmctl.terminal.markdown.leaves import LONGEST_PIECE, PIECES
 from llmctl.terminal.sanitizer import sanitize
-from llmctl.terminal.spans import Line, Span, lines_of, rows_of, width_of
+from llmctl.terminal.spans import Line, Span, lines_of, rows_of
 
 TAB = 4
 
@@ -33,7 +33,6 @@ class Markdown:
         self._document = Document(_width(columns), ticks=not color)
         self._begun = ""
         self._cut = False
-        self._column = 0
 
     def feed(self, text: str) -> list[Span]:
         """Take text; return the spans that stay, which follow those returned before.
@@ -45,19 +44,20 @@ class Markdown:
             self._take(line)
             self._end()
         self._take(rest)
-        return self._taken()
+        return self._document.take()
 
     def finish(self) -> list[Span]:
         """End the text; return the rest."""
         if self._begun:
             self._end()
         self._document.close()
-        return self._taken()
+        return self._document.take()
 
-    def tail(self) -> list[Line]:
+    def tail(self, begun: int = 0) -> list[Line]:
         """Return the rows that follow what stays, as they stand now.
 
-        The first goes on where the spans returned by `feed` ended.
+        Args:
+            begun: cells of the first row that are taken by what stays.
         """
         draft = self._document.copy()
         if self._begun and not self._undecided:
@@ -68,7 +68,7 @@ class Markdown:
             return []
         *lines, _ = lines_of(shown)
         first, *others = lines
-        rows = rows_of(first, self._columns, begun=self._column)
+        rows = rows_of(first, self._columns, begun=begun)
         for line in others:
             rows += rows_of(line, self._columns)
         return rows
@@ -106,14 +106,6 @@ class Markdown:
         else:
             self._document.line(_untabbed(self._begun))
         self._begun, self._cut = "", False
-
-    def _taken(self) -> list[Span]:
-        """Return what is final, and remember where its last row has ended."""
-        spans = self._document.take()
-        *ended, last = lines_of(spans)
-        taken = width_of(last) + (0 if ended else self._column)
-        self._column = (taken - 1) % self._columns + 1 if taken else 0
-        return spans
 
 
 def _width(columns: int) -> int:

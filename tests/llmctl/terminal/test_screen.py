@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,7 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmctl.output import Output
+from llmctl.terminal.markdown.stream import Markdown
 from llmctl.terminal.screen import FRAME_CHARS, FRAME_S, Look, PlainScreen, Row, Screen
+from llmctl.terminal.spans import Span, encode
+from tests.support.markdown_corpus import CORPUS, real_texts
 
 STATUS = "streaming · Space pause"
 
@@ -443,7 +447,206 @@ def test_before_a_loop_runs_lines_are_painted_at_once() -> None:
     assert rows_of(writer.text, Tty()) == ["one", "two"]
 
 
+# -- a reply's Markdown
+
+
+def in_one_go(text: str, tty: Tty) -> list[str]:
+    """Return the rows of a reply that is printed once, when it is whole."""
+    markdown = Markdown(tty.columns)
+    return printed_spans(markdown.feed(text) + markdown.finish(), tty)
+
+
+def printed_spans(spans: list[Span], tty: Tty) -> list[str]:
+    return rows_of(encode(spans, color=True).replace("\n", "\r\n"), tty)
+
+
+def play(bench: Bench, text: str, drawn: random.Random) -> None:
+    """Show a reply in pieces, with frames, keys and pauses in between."""
+    bench.screen.footer([STATUS])
+    while text:
+        length = drawn.choice((1, 3, 4, 15, 60, 500))
+        bench.screen.reply(text[:length])
+        text = text[length:]
+        bench.clock.pass_by(drawn.choice((0.0, 0.01, 0.05)))
+        if drawn.random() < 0.1:
+            bench.screen.footer([STATUS] * drawn.randrange(3))
+    bench.screen.end_reply()
+    bench.screen.finish()
+
+
+@pytest.mark.parametrize(
+    ("name", "columns"),
+    [
+        # The emulated terminal is slow: the longest texts wait for the long form.
+        pytest.param(name, columns, marks=[pytest.mark.exhaustive] if len(text) > 1500 else [])
+        for name, text in CORPUS.items()
+        for columns in (40, 80, 200)
+    ],
+)
+def test_a_reply_is_in_the_end_as_if_it_had_been_printed_once(name: str, columns: int) -> None:
+    bench = Bench(columns, 24)
+    play(bench, CORPUS[name], random.Random(name))  # noqa: S311
+    assert bench.seen() == in_one_go(CORPUS[name], bench.tty)
+
+
+def test_real_texts_are_as_if_they_had_been_printed_once() -> None:
+    for name, text in real_texts(2).items():
+        bench = Bench(80, 24)
+        play(bench, text, random.Random(name))  # noqa: S311
+        assert bench.seen() == in_one_go(text, bench.tty)
+
+
+@pytest.mark.parametrize("name", ["a reply", "emoji", "table", "nested lists", "code spans"])
+def test_every_frame_is_what_a_fresh_screen_would_show(name: str) -> None:
+    text, drawn = CORPUS[name][:600], random.Random(name)  # noqa: S311
+    bench, shown = Bench(40, 12), 0
+    while shown < len(text):
+        length = drawn.choice((1, 2, 5, 30))
+        bench.screen.reply(text[shown : shown + length])
+        bench.screen.footer([f"{STATUS} {shown % 7}"])
+        bench.frame()
+        shown += length
+        fresh = Bench(40, 12)
+        fresh.screen.reply(text[:shown])
+        fresh.screen.footer([f"{STATUS} {(shown - length) % 7}"])
+        fresh.frame()
+        assert bench.seen() == fresh.seen()
+
+
+def test_a_word_more_is_written_without_what_was_there(bench: Bench) -> None:
+    bench.screen.footer([STATUS])
+    bench.screen.reply("some words")
+    bench.frame()
+    bench.screen.reply(" more")
+    bench.frame()
+    assert "more" in bench.writer.frames[-1]
+    assert "words" not in bench.writer.frames[-1]
+    assert bench.seen() == ["some words more", STATUS]
+
+
+def test_a_pause_leaves_the_tail_as_it_is(bench: Bench) -> None:
+    bench.screen.reply("one **two")
+    bench.screen.footer([STATUS])
+    bench.frame()
+    bench.screen.footer([Row("PAUSED", Look.LOUD)])
+    bench.screen.flush()
+    assert bench.seen() == ["one two", "PAUSED"]
+    assert "two" not in bench.writer.frames[-1]
+
+
+def test_a_line_of_talk_stands_above_the_tail(bench: Bench) -> None:
+    bench.screen.reply("one\n\ntwo")
+    bench.screen.line("talk")
+    bench.screen.reply(" three\n")
+    bench.screen.end_reply()
+    bench.frame()
+    assert bench.seen() == ["one", "talk", "", "two three"]
+
+
+def test_reasoning_is_folded_when_it_is_done(bench: Bench) -> None:
+    bench.screen.footer([STATUS])
+    bench.screen.thought("".join(f"thought {number}. " for number in range(40)))
+    bench.frame()
+    assert len(bench.seen()) == 5
+    assert "thought 39." in bench.seen()[3]
+    assert "\x1b[2mthought" in bench.writer.text
+    bench.screen.reply("Answer")
+    bench.frame()
+    assert bench.seen() == ["· thought for 470 characters", "", "Answer", STATUS]
+
+
+def test_what_was_seen_before_is_only_gone_on_with(bench: Bench) -> None:
+    bench.screen.seen("old\n\n```py\nx = 1\ny =")
+    bench.screen.reply(" 2\n```\nafter")
+    bench.screen.end_reply()
+    bench.frame()
+    assert bench.seen() == ["y = 2", "────────────", "after"]
+
+
+def test_a_table_taller_than_the_screen_shows_its_end(bench: Bench) -> None:
+    bench.screen.footer([STATUS])
+    bench.screen.reply("| n |\n|---|\n" + "".join(f"| {n} |\n" for n in range(20)))
+    bench.frame()
+    assert bench.seen()[-2:] == ["| 19 |", STATUS]
+    bench.screen.end_reply()
+    bench.screen.finish()
+    assert bench.seen() == ["n", "──", *map(str, range(20))]
+
+
+def test_stepping_aside_brings_the_tail_back(bench: Bench) -> None:
+    bench.screen.footer([STATUS])
+    bench.screen.reply("one\n\ntwo ")
+    bench.frame()
+    bench.screen.aside(lambda: bench.writer.write("else\r\n"))
+    bench.screen.reply("three")
+    bench.frame()
+    assert bench.seen() == ["one", "", "two", "else", "", "two three", STATUS]
+    before: list[str] = []
+    bench.screen.aside(lambda: before.extend(bench.writer.frames))
+    assert "\x1b[?25h" in before[-1]  # whoever has the terminal sees the cursor
+
+
+def test_redraw_brings_styles_and_tail_back(bench: Bench) -> None:
+    bench.screen.footer([STATUS])
+    bench.screen.reply("**bold**\n\n" + "\n\n".join("abcdefghijklmnop") + "\n\ntail")
+    bench.frame()
+    bench.writer.frames = []
+    bench.screen.redraw()
+    assert bench.seen()[-5:] == ["o", "", "p", "", "tail", STATUS][-5:]
+    assert len(bench.seen()) == 10
+
+
+def test_in_another_width_the_tail_is_wrapped_anew(bench: Bench) -> None:
+    bench.screen.footer([STATUS])
+    bench.screen.reply("| a | b |\n|---|---|\n| one | two |")
+    bench.frame()
+    bench.writer.frames.clear()
+    bench.tty.columns = 8
+    bench.screen.resized()
+    bench.frame()
+    assert bench.seen()[:2] == ["| a | b", "|"]
+    bench.screen.end_reply()
+    bench.frame()
+    assert "three" not in bench.writer.text
+
+
+def test_what_a_reply_says_moves_nothing(bench: Bench) -> None:
+    bench.screen.reply("a\x1b[2J\x1b]52;c;eA==\x07b\x9b1mc\rd `&#27;[2J`")
+    bench.screen.thought("\x1b[2Jx\x9b")
+    bench.frame()
+    allowed = r"\x1b(?:\[\?(?:2026|25|7)[hl]|\[J|\[K|\[\d*[AG]|\[[BCD]|\[[\d;]*m|D|7|8)|\r\n"
+    rest = re.sub(allowed, "", bench.writer.text)
+    assert not set(map(chr, [*range(0x20), *range(0x7F, 0xA0)])) & set(rest)
+
+
+def test_what_of_a_reply_is_out_is_told_even_if_nothing_of_it_shows(bench: Bench) -> None:
+    told: list[int] = []
+    for number, piece in enumerate(("a", "\n", "*", "*", "\x07", "-")):
+        bench.screen.reply(piece, partial(told.append, number))
+        bench.frame()
+    assert told == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_flood_of_markdown_is_bounded(bench: Bench) -> None:
+    bench.screen.reply("word " * 10_000)
+    assert bench.screen.full
+    bench.screen.flush()
+    assert not bench.screen.full
+    assert max(map(len, bench.writer.frames)) < FRAME_CHARS
+
+
 # -- the plain screen
+
+
+def test_a_reply_is_shown_as_it_is_where_nothing_can_move() -> None:
+    writer = Writer()
+    screen = PlainScreen(writer, Tty())
+    screen.thought("secret ")
+    screen.thought("thoughts")
+    screen.reply("**a** \x1b[2Jb")
+    screen.end_reply()
+    screen.seen("x\nbegun")
+    assert writer.text == "[thinking]\n**a** [2Jbbegun"
 
 
 def test_plain_text_only() -> None:
