@@ -269,7 +269,9 @@ class LiveReply:
         turn = self.session.turn
         if turn.received.deltas == self._retried_at:
             return State.RETRYING
-        return State.STREAMING if turn.mark.chars else State.WAITING
+        if turn.mark.chars:
+            return State.STREAMING
+        return State.THINKING if turn.mark.reasoning else State.WAITING
 
     def _pause(self) -> State:
         turn = self.session.turn

@@ -26,6 +26,7 @@ class State(StrEnum):
     """How a reply stands, as far as a person sees it."""
 
     WAITING = "waiting"
+    THINKING = "thinking"
     STREAMING = "streaming"
     RESUMING = "resuming"
     RETRYING = "retrying"

@@ -66,6 +66,7 @@ def test_in_eighty_columns(state: State, row: str) -> None:
     ("state", "row"),
     [
         (State.WAITING, "waiting · Space pause · Ctrl-C stop"),
+        (State.THINKING, "thinking · Space pause · Ctrl-C stop"),
         (State.STREAMING, "streaming · Space pause · Ctrl-C stop"),
         (State.PAUSED_HELD, "PAUSED at 412 tok · Space resume"),
         (State.PAUSED_CUT, "PAUSED · Space resume"),
