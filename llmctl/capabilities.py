@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from llmctl.environment import Environment, write_private
-from llmctl.profiles import PrefixDialect, Profile, TokenCounts
+from llmctl.profiles import Api, PrefixDialect, Profile, TokenCounts
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Outcome(StrEnum):
@@ -27,6 +27,16 @@ class Outcome(StrEnum):
     CONTINUES = "continues"
     ECHOES = "continues, repeating the prefix"
     ANEW = "starts a new message"
+    REFUSES = "refuses"
+
+
+class Keeping(StrEnum):
+    """What a server did with a response that it was asked to generate in the background."""
+
+    READ_ON = "kept, and read on from where it was left"
+    WAITED_FOR = "kept, and given out whole when it is done"
+    IGNORES = "takes the field and ignores it"
+    LOSES = "says that it keeps it, and does not"
     REFUSES = "refuses"
 
 
@@ -53,12 +63,16 @@ class Capabilities:
 
     Attributes:
         server: what answered.
+        api: the protocol it was asked by.
         outcomes: what became of each way that was tried of going on behind a prefix.
         prefix: the one that works; None if none does.
         prefix_echoed: its answer repeats the prefix.
         prefix_keeps_blanks: blanks at the prefix's end were counted as part of the prompt.
         token_counts: how it tells its tokens; None if it doesn't.
         token_prompts: it went on behind the ids of a prompt and half a reply.
+        background: what became of a response in the background; None where there are none.
+        goes_on_by_text: a completion went on behind a prompt and half a reply; None where
+            that was not to be seen.
         accepts_seed: a seed was not refused.
         usage_in_stream: the accounting came when it was asked for.
         max_tokens_field: the field for the bound on the reply that was not refused.
@@ -67,12 +81,15 @@ class Capabilities:
     """
 
     server: Server
+    api: Api = Api.CHAT
     outcomes: Mapping[PrefixDialect, Outcome] = field(default_factory=dict)
     prefix: PrefixDialect | None = None
     prefix_echoed: bool = False
     prefix_keeps_blanks: bool = False
     token_counts: TokenCounts | None = None
     token_prompts: bool = False
+    background: Keeping | None = None
+    goes_on_by_text: bool | None = None
     accepts_seed: bool = False
     usage_in_stream: bool = False
     max_tokens_field: str = "max_tokens"
@@ -81,6 +98,17 @@ class Capabilities:
 
     def applied_to(self, profile: Profile) -> Profile:
         """Return the profile with what was seen in place of what was assumed."""
+        if self.api is Api.RESPONSES:
+            keeps = self.background in {Keeping.READ_ON, Keeping.WAITED_FOR}
+            return replace(profile, keeps_runs=keeps)
+        if self.api is Api.COMPLETIONS:
+            return replace(
+                profile,
+                token_prompts=self.token_prompts,
+                token_counts=self.token_counts,
+                accepts_seed=self.accepts_seed,
+                usage_in_stream=self.usage_in_stream,
+            )
         return replace(
             profile,
             prefix=self.prefix,
@@ -111,6 +139,8 @@ class Capabilities:
         known["outcomes"] = {
             PrefixDialect(way): Outcome(seen) for way, seen in data["outcomes"].items()
         }
+        known["api"] = Api(data["api"])
+        known["background"] = data["background"] and Keeping(data["background"])
         known["prefix"] = data["prefix"] and PrefixDialect(data["prefix"])
         known["token_counts"] = data["token_counts"] and TokenCounts(data["token_counts"])
         return cls(**known)
@@ -133,10 +163,10 @@ class Memory:
         """Return the memory of this machine's user."""
         return cls(env.data / "probes", writes)
 
-    def recall(self, base_url: str, model: str) -> Capabilities | None:
+    def recall(self, base_url: str, model: str, api: Api = Api.CHAT) -> Capabilities | None:
         """Return what is known about a model at an address; None if that is nothing."""
         try:
-            data = json.loads(self._file(base_url, model).read_text())
+            data = json.loads(self._file(base_url, model, api).read_text())
             return Capabilities.from_json(data) if data.pop("format") == _FORMAT else None
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             return None  # never probed, or written by another version: it can be found out again
@@ -149,8 +179,8 @@ class Memory:
         """
         if self.writes:
             data = {"format": _FORMAT, **found.as_json()}
-            write_private(self._file(base_url, model), json.dumps(data, indent=2) + "\n")
+            write_private(self._file(base_url, model, found.api), json.dumps(data, indent=2) + "\n")
 
-    def _file(self, base_url: str, model: str) -> Path:
-        name = hashlib.sha256(json.dumps([base_url, model]).encode()).hexdigest()
+    def _file(self, base_url: str, model: str, api: Api) -> Path:
+        name = hashlib.sha256(json.dumps([base_url, model, api]).encode()).hexdigest()
         return self.folder / f"{name[:32]}.json"

@@ -95,6 +95,7 @@ class Profile:
         token_counts: how it tells its tokens; None where it is not known to.
         token_prompts: completions take token ids as a prompt, and say which they had.
         background: replies are asked for in the background (Responses), which stores them there.
+        keeps_runs: a response in the background is not known to be lost or ignored.
     """
 
     name: str
@@ -115,6 +116,7 @@ class Profile:
     token_counts: TokenCounts | None = None
     token_prompts: bool = False
     background: bool = False
+    keeps_runs: bool = True
 
 
 def _service(name: str, base_url: str, key: str, **known: object) -> Profile:

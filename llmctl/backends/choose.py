@@ -56,29 +56,41 @@ def back_end_for(  # noqa: PLR0913  (where it runs, and what it may do there)
 
         return ScriptedBackEnd(load_script(selection.script, folder=env.cwd))
     if selection.profile is not None:
-        known: dict[str, Any] = {
-            "key": key_for(selection.profile),
-            "connect_timeout_s": connect_timeout,
-        }
-        match selection.profile.api:
-            case Api.COMPLETIONS:
-                from llmctl.backends.completions import CompletionsBackEnd  # noqa: PLC0415
-
-                return CompletionsBackEnd(selection.profile, **known)
-            case Api.RESPONSES:
-                from llmctl.backends.responses import ResponsesBackEnd  # noqa: PLC0415
-
-                return ResponsesBackEnd(selection.profile, ends_runs=ends_runs, **known)
-        from llmctl.backends.learning import LearningBackEnd  # noqa: PLC0415
-
         memory = Memory.of(env, writes=stored)
-        return LearningBackEnd(selection.profile, selection.model, memory, **known)
+        known = {"key": key_for(selection.profile), "connect_timeout_s": connect_timeout}
+        return _server(selection.profile, selection.model, memory, ends_runs=ends_runs, **known)
     from llmctl import weights  # noqa: PLC0415  (start-up)
     from llmctl.backends.embedded import Embedded  # noqa: PLC0415
 
     path = selection.path
     model = weights.default(env) if path is None else weights.given(path)
     return Embedded(model, home=private_dir(env.data / "engine") if stored else None)
+
+
+def _server(
+    profile: Profile,
+    model: str,
+    memory: Memory,
+    *,
+    ends_runs: bool,
+    **known: Any,  # noqa: ANN401  (key and connect timeout, as all take them)
+) -> BackEnd:
+    """Return what speaks the profile's protocol."""
+    if profile.api in {Api.COMPLETIONS, Api.RESPONSES}:
+        found = memory.recall(profile.base_url, model, profile.api)
+        profile = profile if found is None else found.applied_to(profile)
+    match profile.api:
+        case Api.COMPLETIONS:
+            from llmctl.backends.completions import CompletionsBackEnd  # noqa: PLC0415
+
+            return CompletionsBackEnd(profile, **known)
+        case Api.RESPONSES:
+            from llmctl.backends.responses import ResponsesBackEnd  # noqa: PLC0415
+
+            return ResponsesBackEnd(profile, ends_runs=ends_runs, **known)
+    from llmctl.backends.learning import LearningBackEnd  # noqa: PLC0415
+
+    return LearningBackEnd(profile, model, memory, **known)
 
 
 class Unavailable:

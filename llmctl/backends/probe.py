@@ -1,8 +1,8 @@
-"""Find out what a chat-completions server and its model really do, with a few tiny replies.
+"""Find out what a server and its model really do, with a few tiny replies.
 
 Servers accept fields that they ignore, and what they do with the beginning of a message
 depends on the model's template. So they are asked, and believed only where the replies show
-it (`llmctl.backends.probe_answers`). In order:
+it (`llmctl.backends.probe_answers`). By chat completions, in order:
 
 1. a first reply, with every field that may tell tokens; what is refused by name is left out;
 2. the second half of that reply, behind the ids of its first half where ids were told;
@@ -25,27 +25,27 @@ import anyio
 from anyio import to_thread
 
 from llmctl.backends.chat_body import chat_body
-from llmctl.backends.chat_reply import ReplyReader
-from llmctl.backends.chat_stream import CLOSE_S, ChatStream
+from llmctl.backends.chat_stream import CLOSE_S
 from llmctl.backends.completion_body import completion_body
 from llmctl.backends.probe_answers import (
     BLANKS,
     QUESTION,
     Answer,
-    Listener,
     best_count,
     cut,
     is_echo,
     keeps_blanks,
     outcome,
 )
+from llmctl.backends.probe_completions import CompletionsProbe
+from llmctl.backends.probe_reading import read_answer
+from llmctl.backends.probe_responses import ResponsesProbe
 from llmctl.backends.server import new_client
 from llmctl.backends.token_prompt import spelling
 from llmctl.capabilities import Capabilities, Outcome, Server
 from llmctl.conversation import Message, Options, Request
 from llmctl.errors import Denied, Overloaded, Refused, StrategyUnavailable
-from llmctl.events import Channel
-from llmctl.profiles import PrefixDialect, Profile, TokenCounts
+from llmctl.profiles import Api, PrefixDialect, Profile, TokenCounts
 
 if TYPE_CHECKING:
     import httpx2
@@ -105,8 +105,19 @@ async def probe(
     """
     async with connected(profile, key, connect_timeout_s) as client:
         server = await identify(client)
-        found = await _Probe(client, profile, model).run()
+        found = await _probe_of(profile, model, client).run()
         return replace(found, server=server, probed=now())
+
+
+def _probe_of(
+    profile: Profile, model: str, client: OpenAiClient
+) -> _Probe | CompletionsProbe | ResponsesProbe:
+    match profile.api:
+        case Api.COMPLETIONS:
+            return CompletionsProbe(client, model)
+        case Api.RESPONSES:
+            return ResponsesProbe(client, model)
+    return _Probe(client, profile, model)
 
 
 @asynccontextmanager
@@ -263,24 +274,9 @@ class _Probe:
     async def _read(
         self, response: httpx2.Response, prompt: tuple[int, ...] | None = None
     ) -> Answer:
-        listener = Listener()
-        reader = ReplyReader(listener)
-        ids = prompt is not None
-        stream = ChatStream(response, self.client, reader, [], expects_ids=ids, prompt=prompt)
-        try:
-            await stream.begin()
-            chunks = [chunk async for chunk in stream]
-        finally:
-            await stream.aclose()
+        answer = await read_answer(self.client, response, prompt)
         self.replies += 1
-        said = [chunk for chunk in chunks if chunk.channel is Channel.CONTENT and chunk.text]
-        return Answer(
-            tuple(chunk.text for chunk in said),
-            frozenset(listener.heard),
-            None if reader.usage is None else reader.usage.prompt_tokens,
-            reader.prompt_ids,
-            tuple(chunk.ids for chunk in said),
-        )
+        return answer
 
     def _body(self, tokens: int, way: PrefixDialect | None, after: str) -> dict[str, Any]:
         """Return what a resume would send, and the fields that are being asked about."""

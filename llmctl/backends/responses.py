@@ -63,7 +63,8 @@ class ResponsesBackEnd(ServerBackEnd):
         self._poll_s = poll_s
 
     def _supported(self) -> Mapping[Strategy, Guarantee]:
-        return {Strategy.CURSOR: Guarantee.EXACT, Strategy.INSTRUCT: Guarantee.BEST_EFFORT}
+        cursor = {Strategy.CURSOR: Guarantee.EXACT} if self._profile.keeps_runs else {}
+        return {**cursor, Strategy.INSTRUCT: Guarantee.BEST_EFFORT}
 
     async def _answer(
         self,
@@ -89,10 +90,10 @@ class ResponsesBackEnd(ServerBackEnd):
             response = await client.read(f"{path}?stream=true&starting_after={cursor.at}")
         except Refused as refusal:
             _check_key(refusal)
-            return await self._wait_for(client, path, after)
+            return await whole_rest(client, path, after, poll_s=self._poll_s)
         if "json" in response.headers.get("content-type", ""):  # it knows no such streams
             await response.aclose()
-            return await self._wait_for(client, path, after)
+            return await whole_rest(client, path, after, poll_s=self._poll_s)
         reader = ResponsesReader(cursor=cursor)
         stream = ResponsesStream(response, client, reader, ends_run=self._ends_runs)
         try:
@@ -100,27 +101,37 @@ class ResponsesBackEnd(ServerBackEnd):
         except BaseException as error:
             await stream.aclose()
             if isinstance(error, Disconnected):  # or there is nothing to stream: cancelled
-                return await self._wait_for(client, path, after)
+                return await whole_rest(client, path, after, poll_s=self._poll_s)
             raise
         return stream
 
-    async def _wait_for(self, client: OpenAiClient, path: str, after: Prefix) -> ServerStream:
-        """Return the rest of a whole response as soon as there is one."""
-        while True:
-            try:
-                response = await client.get(path)
-            except Refused as refusal:
-                _check_key(refusal)
-                message = f"{self.name} keeps this response no longer."
-                raise StrategyUnavailable(message) from refusal
-            told = response if isinstance(response, Mapping) else {}
-            match told.get("status"):
-                case "queued" | "in_progress":
-                    await anyio.sleep(self._poll_s)
-                case "completed" | "incomplete":
-                    return WholeRest(told, after, client.explain.finish(finish_of(told)))
-                case status:
-                    raise StrategyUnavailable(f"The response is {status or 'not told of'}.")
+
+async def whole_rest(client: OpenAiClient, path: str, after: Prefix, *, poll_s: float) -> WholeRest:
+    """Return the rest of a stored response as soon as it is whole.
+
+    Args:
+        client: where it is kept.
+        path: its address.
+        after: what of it is known.
+        poll_s: seconds between two looks.
+
+    Raises:
+        StrategyUnavailable: it is not kept, did not come to an end, or begins otherwise.
+    """
+    while True:
+        try:
+            response = await client.get(path)
+        except Refused as refusal:
+            _check_key(refusal)
+            raise StrategyUnavailable("The server keeps this response no longer.") from refusal
+        told = response if isinstance(response, Mapping) else {}
+        match told.get("status"):
+            case "queued" | "in_progress":
+                await anyio.sleep(poll_s)
+            case "completed" | "incomplete":
+                return WholeRest(told, after, client.explain.finish(finish_of(told)))
+            case status:
+                raise StrategyUnavailable(f"The response is {status or 'not told of'}.")
 
 
 def _check_key(refusal: Refused) -> None:
@@ -177,6 +188,9 @@ class ResponsesStream(ChatStream):
 class WholeRest:
     """What a whole response has behind the part that is known; one chunk, and the end.
 
+    Attributes:
+        text: all of it.
+
     Args:
         response: as the server stored it.
         after: what is known.
@@ -194,8 +208,7 @@ class WholeRest:
         text = text_of(response)
         if not text.startswith(after.text):
             raise StrategyUnavailable("The response is not what came of it before.")
-        rest = text[len(after.text) :]
-        self._chunks = [Chunk(rest)] if rest else []
+        self.text = text[len(after.text) :]
         self._end = Chunk(finish_reason=finish_of(response), usage=usage_of(response))
         self._error = error
 
@@ -205,8 +218,8 @@ class WholeRest:
         Raises:
             LlmctlError: the end is none.
         """
-        for chunk in self._chunks:
-            yield chunk
+        if self.text:
+            yield Chunk(self.text)
         if self._error is not None:
             raise self._error
         yield self._end

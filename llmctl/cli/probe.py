@@ -96,15 +96,36 @@ def _table(
     yield "model", selection.model
     if found is not None:
         yield "server", str(found.server)
-        for way, seen in found.outcomes.items():
-            yield "prefix", f"{way}: {seen}"
-        if found.prefix is None and not found.outcomes:
-            yield "prefix", "not to be seen: the first reply was too short to cut"
-        if found.prefix is not None:
-            yield "blanks at end", "kept" if found.prefix_keeps_blanks else "not known to be kept"
-        yield "token prompts", "gone on behind" if found.token_prompts else "not seen to work"
-        yield "token counts", found.token_counts or "not told"
-        yield "usage", "in the stream" if found.usage_in_stream else "not told"
-        yield "seed", "not refused" if found.accepts_seed else "refused"
-        yield "asked", f"{found.replies} replies of at most 8 tokens"
+        yield from _seen(found)
+        yield "asked", f"{found.replies} replies of at most {_LONGEST[found.api]} tokens"
     yield "goes on by", ", ".join(f"{way} ({guarantee})" for way, guarantee in ways.items())
+
+
+_SHORT = "not to be seen: the first reply was too short to cut"
+_TEXT = {True: "gone on behind", False: "not seen to work", None: _SHORT}
+_LONGEST = {"chat": 8, "completions": 8, "responses": 16}
+
+
+def _seen(found: Capabilities) -> Iterator[tuple[str, str]]:
+    """Yield what the replies showed, as far as the protocol has it."""
+    match found.api:
+        case "responses":
+            yield "background", found.background or "not to be seen"
+            return
+        case "completions":
+            yield "text prompts", _TEXT[found.goes_on_by_text]
+        case _:
+            yield from _prefixes(found)
+    yield "token prompts", "gone on behind" if found.token_prompts else "not seen to work"
+    yield "token counts", found.token_counts or "not told"
+    yield "usage", "in the stream" if found.usage_in_stream else "not told"
+    yield "seed", "not refused" if found.accepts_seed else "refused"
+
+
+def _prefixes(found: Capabilities) -> Iterator[tuple[str, str]]:
+    for way, seen in found.outcomes.items():
+        yield "prefix", f"{way}: {seen}"
+    if found.prefix is None and not found.outcomes:
+        yield "prefix", _SHORT
+    if found.prefix is not None:
+        yield "blanks at end", "kept" if found.prefix_keeps_blanks else "not known to be kept"

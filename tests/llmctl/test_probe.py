@@ -17,7 +17,7 @@ from llmctl.backends.choose import back_end_for
 from llmctl.backends.learning import LearningBackEnd
 from llmctl.backends.probe import MOST_REPLIES, probe
 from llmctl.backends.probe_answers import cut, is_echo, outcome
-from llmctl.capabilities import Capabilities, Memory, Outcome, Server
+from llmctl.capabilities import Capabilities, Keeping, Memory, Outcome, Server
 from llmctl.conversation import Message, Options, Prefix, Request
 from llmctl.errors import (
     BelowRequire,
@@ -33,6 +33,7 @@ from tests.support import oracle
 from tests.support.fake_environment import fake_environment
 from tests.support.oracle_server import Fault, OracleServer, Script, Settings
 from tests.support.oracle_wire import Feature, Prefill
+from tests.support.processes import Cli
 
 pytestmark = pytest.mark.anyio
 
@@ -134,6 +135,95 @@ async def test_completions_behind_ids(size: int, tmp_path: Path) -> None:
     for spoilt in (replace(settings, truncates=1), replace(settings, features=features[:2])):
         with OracleServer(spoilt) as server:
             assert not (await probe(at(server), "oracle")).token_prompts
+
+
+COMPLETIONS = Settings(features=(Feature.USAGE, Feature.COMPLETIONS))
+ALL_IDS = (Feature.USAGE, Feature.TOKEN_IDS, Feature.TOKEN_PROMPTS, Feature.COMPLETIONS)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize(
+    ("features", "ids"),
+    [(COMPLETIONS.features, False), ((*COMPLETIONS.features, Feature.TIMINGS), False),
+     (ALL_IDS, True)],
+)  # fmt: skip
+async def test_completions_are_probed_by_completions(
+    features: tuple[Feature, ...], size: int, tmp_path: Path, *, ids: bool, strict: bool
+) -> None:
+    settings = Settings(features=features, tokens_per_chunk=size, strict=strict, length=120)
+    with OracleServer(settings) as server:
+        profile = at(server, api=Api.COMPLETIONS)
+        found = await probe(profile, "oracle")
+        paths = {record.path for record in server.requests if record.status == 200}
+    assert paths == {"/v1/completions"}
+    assert found.goes_on_by_text
+    assert (found.token_prompts, found.accepts_seed, found.usage_in_stream) == (ids, True, True)
+    assert found.replies <= 3
+    memory = Memory(tmp_path)
+    memory.remember(server.base_url, "oracle", found)
+    assert memory.recall(server.base_url, "oracle") is None
+    assert memory.recall(server.base_url, "oracle", Api.COMPLETIONS) == found
+    assert found.applied_to(profile).token_prompts is ids
+
+
+@pytest.mark.parametrize("spoilt", [{"truncates": 1}, {"spelled_as": "words"}])
+async def test_completions_whose_ids_do_not_hold(spoilt: dict[str, Any]) -> None:
+    with OracleServer(Settings(features=ALL_IDS, length=120, **spoilt)) as server:
+        found = await probe(at(server, api=Api.COMPLETIONS), "oracle")
+    assert not found.token_prompts
+    assert found.goes_on_by_text
+
+
+KEPT: dict[str, Keeping] = {
+    "kept": Keeping.READ_ON,
+    "from_start": Keeping.READ_ON,
+    "too_old": Keeping.WAITED_FOR,
+    "whole": Keeping.WAITED_FOR,
+    "ignored": Keeping.IGNORES,
+    "refused": Keeping.REFUSES,
+    "lost": Keeping.LOSES,
+    "with_gap": Keeping.WAITED_FOR,
+    "altered": Keeping.LOSES,
+}
+
+
+@pytest.mark.parametrize("does", KEPT)
+async def test_what_becomes_of_a_response_in_the_background(does: str, tmp_path: Path) -> None:
+    settings = Settings(features=(Feature.RESPONSES,), keeping=does, length=12)
+    with OracleServer(settings) as server:
+        found = await probe(at(server, api=Api.RESPONSES), "oracle")
+        asked = [record for record in server.requests if record.method == "POST"]
+        assert found.replies == sum(record.status == 200 for record in asked) <= 2
+        assert all(record.body["max_output_tokens"] == 16 for record in asked)
+        memory = Memory(tmp_path / "data" / "probes")
+        memory.remember(server.base_url, "oracle", found)
+    assert found.background is KEPT[does]
+    known = memory.recall(server.base_url, "oracle", Api.RESPONSES)
+    assert known == found
+    keeps = found.background in {Keeping.READ_ON, Keeping.WAITED_FOR}
+    assert found.applied_to(at(server)).keeps_runs is keeps
+
+
+async def test_a_model_that_takes_no_temperature() -> None:
+    message = "Unsupported parameter: 'temperature' is not supported with this model."
+    refusal = Script(fault=Fault("http", status=400, message=message), match='"temperature"')
+    with OracleServer(Settings(features=(Feature.RESPONSES,), length=12)) as server:
+        server.enqueue(refusal)
+        found = await probe(at(server, api=Api.RESPONSES), "oracle")
+        assert "temperature" not in server.requests[1].body
+    assert found.background is Keeping.READ_ON
+
+
+def test_the_table_says_what_becomes_of_it(tmp_path: Path) -> None:
+    settings = Settings(features=(Feature.RESPONSES,), keeping="ignored", length=12)
+    with OracleServer(settings) as server:
+        where = ("--base-url", server.base_url, "-m", "oracle", "--api", "responses")
+        cli = Cli(tmp_path)
+        told = cli.run("models", "probe", *where)
+        assert "background      takes the field and ignores it" in told.text
+        assert "asked           1 replies of at most 16 tokens" in told.text
+        assert "goes on by      held (exact), instruct (best-effort)" in told.text
 
 
 async def test_a_dialect_that_is_known_is_tried_first() -> None:
