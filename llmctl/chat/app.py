@@ -20,8 +20,10 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
+from llmctl.attachments import with_attachments
 from llmctl.backends.choose import fetch
 from llmctl.chat.commands import Commands
+from llmctl.chat.completion import Completions
 from llmctl.chat.editor import Editor
 from llmctl.chat.ending import GOES_ON, ending
 from llmctl.chat.history import History, Standing
@@ -33,7 +35,7 @@ from llmctl.chat.view import ChatView
 from llmctl.config import Config
 from llmctl.conversation import Message, Request
 from llmctl.environment import Environment
-from llmctl.errors import LlmctlError
+from llmctl.errors import LlmctlError, UsageError
 from llmctl.events import (
     End,
     Finished,
@@ -52,7 +54,7 @@ from llmctl.resume.ladder import Ladder, rungs
 from llmctl.run import SEEDS
 from llmctl.session import BackEnd, Policy, Session
 from llmctl.targets import selection_of, target_of
-from llmctl.terminal.prompt_line import Kind, PromptLine
+from llmctl.terminal.prompt_line import Answer, Kind, PromptLine
 from llmctl.terminal.screen import Surface
 from llmctl.terminal.tty import Terminal
 from llmctl.turn import Turn
@@ -78,6 +80,7 @@ class Desk:
     screen: Surface
     prompt: PromptLine
     output: Output
+    completions: Completions
 
 
 class Chat:
@@ -177,10 +180,27 @@ class Chat:
             case Kind.CANCELLED:
                 self.draft.text = answer.text
             case _:
-                if answer.instead and not is_command(answer.text):
-                    self.history.rewind()
-                return answer.text
+                return self._typed(answer)
         return None
+
+    def _typed(self, answer: Answer) -> str | None:
+        """Return what was typed with the files that were completed in it."""
+        completed = self.desk.completions.attachments(answer.text)
+        if is_command(answer.text) or not answer.text.strip():
+            return answer.text
+        files = [*self.setup.attached, *completed]
+        try:
+            text = with_attachments(answer.text, files, self.env)
+        except UsageError as error:
+            self.draft.text = answer.text
+            self.complain(error)
+            return None
+        self.setup.attached = []
+        if files:
+            self.say(f"attached {', '.join(file.name for file in files)}")
+        if answer.instead:
+            self.history.rewind()
+        return text
 
     @property
     def _guard_s(self) -> float:

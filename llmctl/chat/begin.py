@@ -10,6 +10,7 @@ from llmctl._version import __version__
 from llmctl.backends.choose import back_end_for, fetch
 from llmctl.chat.app import Chat, Desk
 from llmctl.chat.commands import commands
+from llmctl.chat.completion import Completions
 from llmctl.chat.history import Forgotten, History, Remembered, last_target
 from llmctl.chat.setup import Setup
 from llmctl.config import Config, OnPause
@@ -94,15 +95,16 @@ def begin(  # noqa: PLR0913  (each is said by its name)
             return Screen(output, terminal, color=color)
 
         plain = config.plain or env.variable("TERM") == "dumb"
+        completions = Completions(commands(), setup=setup, history=history, config=config, env=env)
         prompt = PromptLine(
             history=env.data / "history" if stored else None,
-            commands=[f"/{name}" for name in commands()],
+            complete=completions.suggest,
             last_message=lambda: _last_question(history),
             on_suspend=terminal.suspend,
             plain=plain,
             color=color,
         )
-        desk = Desk(terminal, make_screen(plain), prompt, output)
+        desk = Desk(terminal, make_screen(plain), prompt, output, completions)
         chat = Chat(
             setup,
             history,
@@ -116,6 +118,9 @@ def begin(  # noqa: PLR0913  (each is said by its name)
         chat.draft.text = draft
         chat.take_over(back_end)
         chat.say(_greeting(setup.selection, config, env))
+        if setup.attached:
+            names = ", ".join(file.name for file in setup.attached)
+            chat.say(f"{names} goes along with your first message")
         with desk.terminal:
             prompt.type_ahead(terminal.typed_early())
             return anyio.run(chat.run)

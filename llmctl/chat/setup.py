@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from llmctl.clocks import Limits
 from llmctl.conversation import Options
@@ -23,6 +24,7 @@ class Setup:
         markers: texts of the model that act.
         limits: how long things may take.
         tracing: makes spans of replies.
+        attached: files that go along with the next message.
     """
 
     selection: Selection
@@ -31,3 +33,4 @@ class Setup:
     markers: Mapping[str, Action] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     tracing: Tracing = field(default_factory=Tracing)
+    attached: list[Path] = field(default_factory=list)

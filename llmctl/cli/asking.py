@@ -39,22 +39,6 @@ def prompt_from(words: Sequence[str], env: Environment, *, no_stdin: bool) -> st
     return prompt
 
 
-def with_attachments(prompt: str, files: Sequence[Path] | None, env: Environment) -> str:
-    """Return the prompt with the text of files behind it, each in its own tag.
-
-    Raises:
-        UsageError: a file can't be read as text.
-    """
-    parts = [prompt]
-    for file in files or ():
-        try:
-            text = env.resolve(file).read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{file} can't be attached: {_why(error)}.") from error
-        parts.append(f'<file name="{file.name}">\n{text}\n</file>')
-    return "\n\n".join(parts)
-
-
 def rendered(
     name: str | None, variables: Sequence[str] | None, prompt: str, env: Environment
 ) -> Rendered:

@@ -131,12 +131,12 @@ def start(  # noqa: PLR0913  (each parameter is an option)
     The same command goes on where it was stopped. 'batch status OUTPUT' looks at it,
     'batch merge' puts shards together.
     """
+    from llmctl.attachments import with_attachments  # noqa: PLC0415  (start-up)
     from llmctl.batch.job import GRACE_S, Job  # noqa: PLC0415  (start-up)
     from llmctl.batch.lines import Shard  # noqa: PLC0415
     from llmctl.cli.asking import (  # noqa: PLC0415
         markers_from,
         options_from,
-        with_attachments,
     )
     from llmctl.cli.batch_parts import (  # noqa: PLC0415
         choice,

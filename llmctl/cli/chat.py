@@ -55,13 +55,13 @@ def chat(  # noqa: PLR0913  (each parameter is an option)
 
     Ctrl-C stops a reply, never the program; Ctrl-D leaves. Nothing shown is ever lost.
     """
+    from llmctl.attachments import with_attachments  # noqa: PLC0415  (start-up)
     from llmctl.chat.begin import begin  # noqa: PLC0415  (start-up)
     from llmctl.chat.setup import Setup  # noqa: PLC0415
     from llmctl.cli.asking import (  # noqa: PLC0415
         markers_from,
         options_from,
         rendered,
-        with_attachments,
     )
     from llmctl.cli.conversations import chosen_conversation  # noqa: PLC0415
     from llmctl.clocks import Limits  # noqa: PLC0415
@@ -86,14 +86,15 @@ def chat(  # noqa: PLR0913  (each parameter is an option)
         system=system or filled.system or config.system,
         markers=markers_from(marker, {**DEFAULT_MARKERS, **filled.markers}, no_markers=no_markers),
         limits=Limits(config.first_token_timeout, config.idle_timeout, config.timeout),
+        attached=list(attach or ()),
     )
-    draft = with_attachments(filled.prompt, attach, env).strip()
+    with_attachments("", attach, env)  # what can't be sent is said before anything else
     return begin(
         setup,
         config,
         env,
         key_for=invocation.key_for,
-        draft=draft,
+        draft=filled.prompt,
         conversation=chosen_conversation(env, last=last, id_=conversation, may_be_new=True),
         model_given=model is not None or base_url is not None,
         stored=not no_store,

@@ -92,12 +92,12 @@ def run(  # noqa: PLR0913  (each parameter is an option)
 
     A reply that is paused, cut, timed out or killed is kept; 'llmctl resume' goes on with it.
     """
+    from llmctl.attachments import with_attachments  # noqa: PLC0415  (start-up)
     from llmctl.cli.asking import (  # noqa: PLC0415  (start-up)
         markers_from,
         options_from,
         prompt_from,
         rendered,
-        with_attachments,
     )
     from llmctl.cli.conversations import chosen_conversation, unfinished_choice  # noqa: PLC0415
     from llmctl.foreground import Manner  # noqa: PLC0415

@@ -83,15 +83,28 @@ class Answer:
     instead: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """What may be put at the cursor.
+
+    Attributes:
+        text: what is put there.
+        over: how many characters before the cursor it takes the place of.
+        shown: how it is listed, if that is not the text.
+    """
+
+    text: str
+    over: int
+    shown: str | None = None
+
+
 class PromptLine:
     """Asks a person for a message, again and again.
 
     Args:
         history: the file that remembers what was sent, made readable for its owner only;
             None remembers it in this process.
-        commands: the slash commands that Tab completes.
-        complete: returns what may stand for the text before the cursor, if it is more than
-            the commands that begin with it.
+        complete: returns what may stand for the end of the text before the cursor.
         last_message: returns what Esc Esc brings back.
         on_suspend: restores the terminal, stops the process, and takes it back when continued.
         plain: no list that opens and closes; hints are lines that stay.
@@ -107,8 +120,7 @@ class PromptLine:
         self,
         *,
         history: Path | None = None,
-        commands: Iterable[str] = (),
-        complete: Callable[[str], Iterable[str]] | None = None,
+        complete: Callable[[str], Iterable[Suggestion]] = lambda _text: (),
         last_message: Callable[[], str] = str,
         on_suspend: Callable[[], object] = lambda: None,
         plain: bool = False,
@@ -138,7 +150,7 @@ class PromptLine:
             multiline=True,
             prompt_continuation="  ",
             history=InMemoryHistory() if history is None else _history_in(history),
-            completer=_Commands(complete or _starting_with(tuple(commands))),
+            completer=_Suggestions(complete),
             complete_while_typing=False,
             complete_style=CompleteStyle.READLINE_LIKE if plain else CompleteStyle.COLUMN,
             reserve_space_for_menu=MENU_ROWS,
@@ -337,24 +349,19 @@ def _close_the_list(event: KeyPressEvent) -> None:
     event.current_buffer.cancel_completion()
 
 
-class _Commands(Completer):
-    """Completes the command at the beginning of the line."""
+class _Suggestions(Completer):
+    """Completes what stands before the cursor."""
 
-    def __init__(self, complete: Callable[[str], Iterable[str]]) -> None:
+    def __init__(self, complete: Callable[[str], Iterable[Suggestion]]) -> None:
         self._complete = complete
 
     def get_completions(
         self, document: Document, complete_event: CompleteEvent
     ) -> Iterator[Completion]:
-        """Yield what may stand for the text before the cursor."""
+        """Yield what may stand there."""
         del complete_event
-        text = document.text_before_cursor
-        if text.startswith("/") and "\n" not in text:
-            yield from (Completion(word, -len(text)) for word in self._complete(text))
-
-
-def _starting_with(commands: tuple[str, ...]) -> Callable[[str], Iterable[str]]:
-    return lambda text: (command for command in commands if command.startswith(text))
+        for each in self._complete(document.text_before_cursor):
+            yield Completion(each.text, -each.over, display=each.shown)
 
 
 class _PrivateHistory(FileHistory):

@@ -321,3 +321,39 @@ def test_raw_save_export_and_search(program: Program, start: Start) -> None:
     chat.send("/save no/such/folder/x\r/search\r")
     chat.wait_for_screen("No such file")
     chat.wait_for_screen("What is to be found?")
+
+
+# Completion.
+
+
+def test_a_file_goes_along_only_if_its_name_was_completed(program: Program, start: Start) -> None:
+    (program.cli.cwd / "notes.md").write_text("the note\n")
+    chat = start(program.script("a short answer\n"))
+    chat.send("see @no\t")
+    chat.wait_for_screen("> see @notes.md")
+    chat.send_keys("enter")
+    chat.wait_for_screen("attached notes.md")
+    ended(chat)
+    chat.send("see @notes.md\r")
+    chat.wait_for_screen(re.compile(r"(· stop.*){2}", re.DOTALL))
+    chat.send("/export js\t")
+    chat.wait_for_screen("jsonl")
+    chat.send_keys("ctrl-c", "ctrl-d")
+    assert chat.wait() == 0
+    first, _, second, _ = (message["content"] for message in said(program))
+    assert first == 'see @notes.md\n\n<file name="notes.md">\nthe note\n\n</file>'
+    assert second == "see @notes.md"
+
+
+def test_attached_files_go_along_with_the_first_message(program: Program, start: Start) -> None:
+    (program.cli.cwd / "notes.md").write_text("the note\n")
+    chat = start(program.script("a short answer\n"), "--attach", "notes.md")
+    chat.wait_for_screen("notes.md goes along with your first message")
+    chat.send("hello\r")
+    ended(chat)
+    chat.send_keys("ctrl-d")
+    assert chat.wait() == 0
+    assert said(program)[0]["content"].startswith('hello\n\n<file name="notes.md">')
+    refused = program.run("chat", "-m", program.script("x"), "--attach", "no.md")
+    assert (refused.returncode, refused.errors.count("\n")) == (2, 2)
+    assert "no.md can't be attached: No such file" in refused.errors

@@ -1,139 +1,131 @@
-"""Completion scripts and the manual page: run by the shells and readers they are for."""
+"""What Tab offers, and which files it makes go along with a message."""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from llmctl.cli import COMMANDS, main
-from llmctl.environment import ExitStatus
+from llmctl.attachments import LARGEST, attached, with_attachments
+from llmctl.chat.commands import commands
+from llmctl.chat.completion import Completions
+from llmctl.chat.history import Forgotten
+from llmctl.chat.setup import Setup
+from llmctl.config import Config
+from llmctl.conversation import Message, Request
+from llmctl.environment import Environment
+from llmctl.errors import UsageError
+from llmctl.events import Action, End
+from llmctl.journal import Header, NoJournal
+from llmctl.profiles import Selection
 from tests.support.fake_environment import fake_environment
-from tests.support.processes import clean_environment
-from tests.support.pty_driver import PtyProgram
-
-WALKS = [
-    pytest.param("llmctl res", {"resume"}, id="a command"),
-    pytest.param("llmctl --verbose mod", {"models"}, id="behind a flag"),
-    pytest.param("llmctl --home . con", {"conversations", "config"}, id="behind a value"),
-    pytest.param("llmctl batch m", {"merge"}, id="below a group"),
-    pytest.param("llmctl models pr", {"probe"}, id="not the program's own"),
-    pytest.param("llmctl run --max-t", {"--max-tokens"}, id="an option"),
-    pytest.param("llmctl batch --max-f", {"--max-failures"}, id="what a group does itself"),
-    pytest.param("llmctl run --require te", {"text"}, id="one of few values"),
-    pytest.param("llmctl run -m run --require te", {"text"}, id="a value like a command"),
-    pytest.param("llmctl run -m oll", {"ollama/"}, id="a model"),
-    pytest.param("llmctl chat --template comm", {"commit"}, id="a template"),
-    pytest.param("llmctl prompts show rev", {"review"}, id="an argument"),
-    pytest.param("llmctl run --schema sch", {"schema.json"}, id="a file"),
-    pytest.param("llmctl --home fol", {"folder"}, id="a folder"),
-    pytest.param("llmctl batch sch", {"schema.json"}, id="a group's own file"),
-    pytest.param("llmctl run --seed ", set(), id="nothing to offer"),
-    pytest.param("llmctl run hello wor", set(), id="a prompt"),
-]
-
-
-def printed(folder: Path, what: str) -> str:
-    with fake_environment(folder) as fake:
-        assert main(["completion", what], fake.env) == ExitStatus.OK
-        return fake.out
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """A folder with something in it to be completed, and a PATH without Python."""
-    (tmp_path / "schema.json").touch()
-    (tmp_path / "folder").mkdir()
-    return tmp_path
+def env(tmp_path: Path) -> Iterator[Environment]:
+    with fake_environment(tmp_path) as captured:
+        yield captured.env
 
 
-def shell(place: Path, *command: str) -> str:
-    path = shutil.which(command[0])
-    if path is None:
-        pytest.skip(f"{command[0]} is not installed")
-    nothing = {"PATH": str(place / "nowhere"), "HOME": str(place), "XDG_CONFIG_HOME": str(place)}
-    done = subprocess.run(
-        [path, *command[1:]], cwd=place, env=nothing, capture_output=True, text=True, check=False
+@pytest.fixture
+def offers(env: Environment) -> Completions:
+    (env.cwd / "notes.md").write_text("note")
+    (env.cwd / "notes two.md").write_text("note")
+    (env.cwd / ".hidden").write_text("")
+    (env.cwd / "bad\x1b]0;x\x07.md").write_text("")
+    (env.cwd / "folder").mkdir()
+    (env.cwd / "folder" / "model.gguf").write_text("")
+    history = Forgotten()
+    header = Header(
+        "gone1", history.id, 1.0, Request("m", (Message("user", "q"),)), 0, {}, {}, "chat"
     )
-    assert done.stderr == ""
-    return done.stdout
+    history.settle(NoJournal(), header, "a", End.COMPLETE)
+    setup = Setup(Selection("local"), markers={"!!P": Action.PAUSE})
+    return Completions(commands(), setup=setup, history=history, config=Config(), env=env)
 
 
-@pytest.mark.parametrize(("line", "offered"), WALKS)
-def test_bash(line: str, offered: set[str], place: Path) -> None:
-    words = ["''" if word == "" else word for word in line.split(" ")]
-    program = (
-        f"{printed(place, 'bash')}\nCOMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}\n"
-        'compopt() { :; }; _llmctl; for one in "${COMPREPLY[@]}"; do echo "$one"; done'
-    )
-    assert set(shell(place, "bash", "--norc", "-c", program).split()) == offered
+def filled(offers: Completions, text: str) -> list[str]:
+    """Return the lines that may come of a line."""
+    return [text[: len(text) - s.over] + s.text for s in offers.suggest(text)]
 
 
-def test_bash_makes_three_words_of_an_option_with_its_value(place: Path) -> None:
-    program = (
-        f"{printed(place, 'bash')}\nCOMP_WORDS=(llmctl run --require = te); COMP_CWORD=4\n"
-        '_llmctl; echo "${COMPREPLY[@]}"; COMP_WORDS=(llmctl run --require =); COMP_CWORD=3\n'
-        '_llmctl; echo "${COMPREPLY[@]}"'
-    )
-    told = shell(place, "bash", "--norc", "-c", program)
-    assert told == "text\nexact token text best-effort\n"
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("/re", ["/resume ", "/retry"]),
+        ("/ra", ["/raw"]),
+        ("/resume t", ["/resume token", "/resume text"]),
+        ("/copy ", ["/copy code"]),
+        ("/fork g", ["/fork gone1"]),
+        ("/export j", ["/export json", "/export jsonl"]),
+        ("/export fold", ["/export folder/"]),
+        ("/save notes", ["/save notes two.md", "/save notes.md"]),
+        ("/save -f folder/", ["/save -f folder/model.gguf"]),
+        ("/save .h", ["/save .hidden"]),
+        ("/save bad", []),
+        ("/save no/such/", []),
+        ("/model vl", ["/model vllm/"]),
+        ("/model loc", ["/model local"]),
+        ("/model local:folder/", ["/model local:folder/model.gguf"]),
+        ("/model local:n", []),
+        ("/template trans", ["/template translate"]),
+        ("/template translate l", ["/template translate language="]),
+        ("/template nosuch x", []),
+        ("/marker !", ["/marker !!P="]),
+        ("/marker !!X=s", ["/marker !!X=stop"]),
+        ("/timeout i", ["/timeout idle"]),
+        ("/nosuch x", []),
+        ("//re", []),
+        ("hello /re", []),
+        ("see @fold", ["see @folder/"]),
+        ("see @folder/", ["see @folder/model.gguf"]),
+        ("me@notes", []),
+        ("see @notes", ['see @"notes two.md"', "see @notes.md"]),
+        ('see @"notes', ['see @"notes two.md"', 'see @"notes.md"']),
+    ],
+)
+def test_what_tab_offers(offers: Completions, text: str, lines: list[str]) -> None:
+    assert filled(offers, text) == lines
 
 
-@pytest.mark.parametrize(("line", "offered"), WALKS)
-def test_fish(line: str, offered: set[str], place: Path) -> None:
-    (place / "llmctl.fish").write_text(printed(place, "fish"))
-    program = f"source llmctl.fish; complete -C '{line}'"
-    lines = shell(place, "fish", "--no-config", "-c", program).splitlines()
-    assert {each.partition("\t")[0] for each in lines} == {
-        f"{word}/" if word == "folder" else word for word in offered
-    }
+def test_only_what_was_completed_goes_along_and_once(offers: Completions, env: Environment) -> None:
+    assert offers.attachments("see @notes.md") == []
+    filled(offers, "see @no")
+    assert offers.attachments("see @notes.md, please") == [env.cwd / "notes.md"]
+    assert offers.attachments("see @notes.md") == []
+    filled(offers, "see @no")
+    assert offers.attachments("write to me@notes.md or @notes.mdx") == []
+    filled(offers, "see @no")
+    assert offers.attachments('@"notes two.md"') == [env.cwd / "notes two.md"]
 
 
-@pytest.mark.slow
-def test_zsh(place: Path) -> None:
-    if shutil.which("zsh") is None:
-        pytest.skip("zsh is not installed")
-    (place / "_llmctl").write_text(printed(place, "zsh"))
-    (place / ".zshrc").write_text(
-        "PS1='> '; autoload -U compinit; compinit -u -D; source ./_llmctl; echo ready\n"
-    )
-    environment = {**clean_environment(place), "TERM": "dumb", "ZDOTDIR": str(place)}
-    with PtyProgram(["zsh", "-i"], env=environment, cwd=place) as terminal:
-        terminal.wait_for("ready")
-        for line, rest in [
-            ("llmctl res\t", "llmctl resume"),
-            ("llmctl run --max-t\t", "--max-tokens"),
-            ("llmctl run --require te\t", "--require text"),
-            ("llmctl run --require=te\t", "--require=text"),
-            ("llmctl --home . mod\t", "--home . models"),
-            ("llmctl run --schema sch\t", "schema.json"),
-            ("llmctl run -m oll\t", "-m ollama/"),
-        ]:
-            terminal.send(line)
-            terminal.wait_for_screen(rest)
-            terminal.send(b"\x15")  # forget the line
+def test_an_attachment_is_text_in_its_tag(env: Environment) -> None:
+    (env.cwd / "a.txt").write_text("one\n")
+    (env.cwd / "empty").write_text("")
+    sent = with_attachments("look", [Path("a.txt"), env.cwd / "empty"], env)
+    assert sent == ('look\n\n<file name="a.txt">\none\n\n</file>\n\n<file name="empty">\n\n</file>')
 
 
-def test_an_unknown_shell_is_a_mistake_that_names_the_known(tmp_path: Path) -> None:
-    with fake_environment(tmp_path) as fake:
-        assert main(["completion", "tcsh"], fake.env) == ExitStatus.USAGE
-        assert "bash, zsh, fish, man" in fake.err
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"\x89PNG\r\n\x1a\n\0", "it is a PNG image"),
+        (b"\xff\xd8\xff\xe0", "it is a JPEG image"),
+        (b"%PDF-1.7\n\xff", "it is a PDF document"),
+        (b"\xff\xfe", "it is not UTF-8 text"),
+        (b"a\0b", "it is not UTF-8 text"),
+        (b"x" * (LARGEST + 1), "larger than 16 MiB"),
+    ],
+)
+def test_what_is_no_text_is_refused_by_name(env: Environment, data: bytes, why: str) -> None:
+    (env.cwd / "file").write_bytes(data)
+    with pytest.raises(UsageError, match=why) as caught:
+        attached(Path("file"), env)
+    assert caught.value.hint
 
 
-def test_the_manual_has_every_command_and_exit_status(tmp_path: Path) -> None:
-    text = printed(tmp_path, "man")
-    assert all(f'.SS "llmctl {name}' in text for name in COMMANDS)
-    assert all(f"\\fB{code}\\fR" in text for code in sorted(set(ExitStatus)))
-
-
-def test_the_manual_is_well_formed(tmp_path: Path) -> None:
-    if shutil.which("mandoc") is None:
-        pytest.skip("mandoc is not installed")
-    page = tmp_path / "llmctl.1"
-    page.write_text(printed(tmp_path, "man"))
-    lint = ["mandoc", "-T", "lint", "-W", "warning", str(page)]
-    done = subprocess.run(lint, capture_output=True, text=True, check=False)
-    complaints = [each for each in done.stdout.splitlines() if "missing date" not in each]
-    assert complaints == []
+@pytest.mark.parametrize("name", ["missing", "."])
+def test_what_cant_be_read_is_refused(env: Environment, name: str) -> None:
+    with pytest.raises(UsageError, match="can't be attached"):
+        attached(Path(name), env)

@@ -15,7 +15,7 @@ from prompt_toolkit.application import create_app_session
 from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
-from llmctl.terminal.prompt_line import Answer, Kind, PromptLine
+from llmctl.terminal.prompt_line import Answer, Kind, PromptLine, Suggestion
 from llmctl.terminal.prompt_terminal import without_reports
 
 UP, ALT_ENTER, PASTE = "\x1b[A", "\x1b\r", "\x1b[200~{}\x1b[201~"
@@ -65,6 +65,11 @@ class Bench:
 def bench() -> Iterator[Bench]:
     with create_pipe_input() as pipe, create_app_session(input=pipe, output=DummyOutput()):
         yield Bench(pipe)
+
+
+def beginning(*words: str) -> Callable[[str], list[Suggestion]]:
+    """Complete a whole line to words that begin so."""
+    return lambda text: [Suggestion(w, len(text)) for w in words if text and w.startswith(text)]
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -168,14 +173,15 @@ def test_esc_esc_keeps_what_was_typed(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "typed", "completed"),
+    ("suggestion", "typed", "completed"),
     [
-        ({"commands": ["/help", "/resume"]}, "/he", "/help"),
-        ({"complete": lambda text: [f"{text}-all"]}, "/model x", "/model x-all"),
+        (Suggestion("/help", 3), "/he", "/help"),
+        (Suggestion("-all", 0, "all of it"), "/model x", "/model x-all"),
+        (Suggestion("@notes.md", 3), "see @no", "see @notes.md"),
     ],
 )
-def test_tab_completes(bench: Bench, options: Any, typed: str, completed: str) -> None:
-    line = bench.line(**options)
+def test_tab_completes(bench: Bench, suggestion: Suggestion, typed: str, completed: str) -> None:
+    line = bench.line(complete=lambda _text: [suggestion])
 
     async def complete() -> None:
         bench.pipe.send_text(f"{typed}\t")
@@ -186,7 +192,7 @@ def test_tab_completes(bench: Bench, options: Any, typed: str, completed: str) -
 
 
 def test_esc_closes_the_list_of_completions_and_enter_takes_from_it(bench: Bench) -> None:
-    line = bench.line(commands=["/resume", "/retry"])
+    line = bench.line(complete=beginning("/resume", "/retry"))
     buffer = line._session.default_buffer
 
     async def press(keys: str, text: str, *, listed: bool) -> None:
@@ -205,9 +211,25 @@ def test_esc_closes_the_list_of_completions_and_enter_takes_from_it(bench: Bench
     assert bench.while_asking(line, choose) == Answer(Kind.TEXT, "/retry")
 
 
-def test_tab_completes_nothing_but_commands(bench: Bench) -> None:
-    line = bench.line(commands=["/help"])
+def test_tab_where_nothing_fits_changes_nothing(bench: Bench) -> None:
+    line = bench.line(complete=beginning("/help"))
     assert texts(bench.answers(line, "he\t\r")) == ["he"]
+
+
+def test_ctrl_r_searches_what_was_sent(bench: Bench) -> None:
+    line = bench.line()
+    sent = texts(bench.answers(line, "the needle\r", "some hay\r", "\x12need\r\r"))
+    assert sent == ["the needle", "some hay", "the needle"]
+
+
+def test_what_esc_esc_brought_back_says_so_until_it_is_cleared(bench: Bench) -> None:
+    line = bench.line(last_message=lambda: "last")
+    answers = bench.answers(line, "\x1b\x1b!\r", "\x1b\x1b\x03new\r", "new\r")
+    assert answers == [
+        Answer(Kind.TEXT, "last!", instead=True),
+        Answer(Kind.TEXT, "new"),
+        Answer(Kind.TEXT, "new"),
+    ]
 
 
 def test_history_is_private_and_outlives_the_prompt(bench: Bench, tmp_path: Path) -> None:
