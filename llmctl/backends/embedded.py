@@ -82,6 +82,7 @@ class Embedded:
         self.engine = Engine(settings or EngineSettings(), home)
         self._slot = Slot(self.engine, state_limit)
         self._alone = anyio.Lock()
+        self._looking = anyio.Lock()
         self._identity: Mapping[str, Any] = {}
         self._props: Mapping[str, Any] = {}
         self._pid: int | None = None
@@ -112,6 +113,11 @@ class Embedded:
         self._model = file
         self.engine.start(file)
         await self.engine.ready()
+        async with self._looking:  # a chat's warm-up and its first reply come at the same time
+            await self._look(file)
+
+    async def _look(self, file: Path) -> None:
+        """Find out, once for every engine process, on what a reply depends."""
         if self._pid != self.engine.pid:
             self._props = await self.engine.ask("/props")
             self._identity = await self._identify(file)

@@ -38,6 +38,26 @@ async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Embe
     await embedded.aclose()
 
 
+async def test_who_waits_while_it_is_made_ready_does_not_make_it_ready_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the second to come through forgets what a reply has left in the slot meanwhile."""
+    embedded = Embedded(weights_or_skip(), home=tmp_path, settings=EngineSettings(context=256))
+    asked: list[str] = []
+    ask_engine = embedded.engine.ask
+
+    async def noted(path: str, body: Any = None) -> Any:
+        asked.append(path)
+        return await ask_engine(path, body)
+
+    monkeypatch.setattr(embedded.engine, "ask", noted)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(embedded.ready)
+        tasks.start_soon(embedded.ready)
+    await embedded.aclose()
+    assert asked == ["/props"]
+
+
 # -- what it says and counts
 
 
