@@ -9,13 +9,15 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
+from tests.exactness.chats import Chats, attempt_chat
 from tests.exactness.laboratory import Laboratory, obtain_weights
-from tests.exactness.plan import combinations
+from tests.exactness.plan import chat_combinations, combinations
 from tests.exactness.report import summary
 from tests.exactness.trial import Outcome, attempt
 
@@ -30,10 +32,9 @@ def main() -> int:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="exactness-")))
         report = stack.enter_context(asked.report.open("a")) if asked.report else None
         laboratory = Laboratory(folder)
-        plan = combinations(asked.count, asked.seed)[asked.first :]
         jobs = stack.enter_context(ThreadPoolExecutor(asked.jobs))
         try:
-            for outcome in jobs.map(lambda combination: attempt(combination, laboratory), plan):
+            for outcome in _outcomes(asked, laboratory, jobs):
                 outcomes.append(outcome)
                 _say(outcome, len(outcomes), time.monotonic() - began)
                 if report is not None:
@@ -44,8 +45,19 @@ def main() -> int:
     return int(any(outcome.problems for outcome in outcomes))
 
 
+def _outcomes(
+    asked: argparse.Namespace, laboratory: Laboratory, jobs: ThreadPoolExecutor
+) -> Iterator[Outcome]:
+    if asked.chat:
+        chats, sittings = Chats(laboratory), chat_combinations(asked.count, asked.seed)
+        return jobs.map(lambda each: attempt_chat(each, chats), sittings[asked.first :])
+    plan = combinations(asked.count, asked.seed)
+    return jobs.map(lambda each: attempt(each, laboratory), plan[asked.first :])
+
+
 def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.exactness", description=__doc__)
+    parser.add_argument("--chat", action="store_true", help="in chats, by keys and signals")
     parser.add_argument("--count", type=int, default=600, help="how many combinations")
     parser.add_argument("--seed", type=int, default=1, help="what chooses them")
     parser.add_argument("--first", type=int, default=0, help="leave out those before this one")

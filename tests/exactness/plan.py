@@ -10,6 +10,9 @@ from enum import StrEnum
 
 from tests.exactness.corpus import KINDS, TEMPERATURES, TURNS, Kind
 
+PLAIN_PART = 0.25
+"""The part of the chats that are had in append-only output."""
+
 
 class Way(StrEnum):
     """How a reply is interrupted."""
@@ -57,6 +60,85 @@ class Combination:
             f"{self.number}-{cell.kind.name}-turn{cell.turn}-t{cell.temperature:g}"
             f"-{cell.way}-{self.at:.3f}-{form}{twice}"
         )
+
+
+class ChatWay(StrEnum):
+    """How a reply in a chat is interrupted, and gone on with."""
+
+    PAUSE = "pause"
+    """Space, and Space again."""
+    STOP = "stop"
+    """Ctrl-C, then ``/resume``."""
+    QUIT = "quit"
+    """Space and Ctrl-D; then, as with the two below, ``chat -c`` and Space."""
+    SIGTERM = "sigterm"
+    KILL = "kill"
+
+
+@dataclass(frozen=True, slots=True)
+class ChatCombination:
+    """One reply in a chat, interrupted at one place.
+
+    Attributes:
+        number: its place in the plan.
+        turn: which of the chat's questions, from 1.
+        at: the part of the reply that has been shown by then.
+        plain: append-only output (``--plain``).
+    """
+
+    number: int
+    kind: Kind
+    turn: int
+    temperature: float
+    way: ChatWay
+    at: float
+    plain: bool
+
+    def __str__(self) -> str:
+        """Name it for a report."""
+        form = "plain" if self.plain else "screen"
+        return (
+            f"{self.number}-{self.kind.name}-turn{self.turn}-t{self.temperature:g}"
+            f"-{self.way}-{self.at:.3f}-{form}"
+        )
+
+
+def chat_combinations(count: int, seed: int) -> list[ChatCombination]:
+    """Return so many combinations: every kind, temperature and way, with turns in rotation."""
+    chance = random.Random(seed)  # noqa: S311  (repeatable on purpose)
+    cells = list(itertools.product(KINDS, TEMPERATURES, ChatWay))
+    order: list[tuple[Kind, float, ChatWay]] = []
+    while len(order) < count:
+        order += chance.sample(cells, len(cells))
+    return [
+        ChatCombination(
+            number,
+            kind,
+            turn=1 + number % TURNS,
+            temperature=temperature,
+            way=way,
+            at=chance.random(),
+            plain=chance.random() < PLAIN_PART,
+        )
+        for number, (kind, temperature, way) in enumerate(order[:count])
+    ]
+
+
+def few_chats(seed: int) -> list[ChatCombination]:
+    """Return combinations of two chats only: every way, turn and temperature is there."""
+    chance = random.Random(seed)  # noqa: S311  (as above)
+    return [
+        ChatCombination(
+            number,
+            KINDS[number % 2],
+            turn=1 + number % TURNS,
+            temperature=TEMPERATURES[number % 2],
+            way=way,
+            at=chance.random(),
+            plain=number == 0,
+        )
+        for number, way in enumerate([*ChatWay, ChatWay.QUIT])
+    ]
 
 
 def combinations(count: int, seed: int) -> list[Combination]:

@@ -16,13 +16,15 @@ _GROUPS: tuple[tuple[str, Callable[[Outcome], str]], ...] = (
 )
 
 
-def summary(outcomes: Sequence[Outcome], replies: Sequence[Reply]) -> str:
+def summary(outcomes: Sequence[Outcome], replies: Sequence[Reply] = ()) -> str:
     """Return the figures of a run in Markdown."""
     exact = sum(not outcome.problems for outcome in outcomes)
     lines = [f"{exact} of {len(outcomes)} combinations exact", ""]
     for name, group in _GROUPS:
         lines += [*_table(name, group, outcomes), ""]
-    lines += [*_strategies(outcomes), "", *_replies(replies), *_repeats(outcomes)]
+    lines += [*_strategies(outcomes), ""]
+    if replies:
+        lines += [*_replies(replies), *_repeats(outcomes)]
     return "\n".join(lines)
 
 
