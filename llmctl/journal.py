@@ -33,6 +33,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -58,6 +59,11 @@ from llmctl.events import (
 from llmctl.turn import Mark
 
 VERSION = 1
+
+_DAMAGE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+"""What reading a record raises that is not as it was written."""
+
+_BY_HAND = "it can be deleted by hand"
 
 LONGEST_ENDED = 4096
 """Bytes within which the record of an end is found at the end of a journal."""
@@ -399,24 +405,28 @@ def read(path: Path) -> tuple[int, Recorded]:
     lines = _whole_lines(path)
     whole, header = _header(path, lines)
     recorded = Recorded(header, updated=path.stat().st_mtime)
-    for end, record in lines:
-        whole = end
-        _apply(recorded, record)
+    with suppress(*_DAMAGE):  # what stands before a damaged record counts
+        for end, record in lines:
+            _apply(recorded, record)
+            whole = end
     _pass_markers(recorded)
     return whole, recorded
 
 
-def _header(path: Path, lines: Iterator[tuple[int, dict[str, Any]]]) -> tuple[int, Header]:
+def _header(path: Path, lines: Iterator[tuple[int, Any]]) -> tuple[int, Header]:
     whole, first = next(lines, (0, {}))
-    if first.get("type") != "header":
-        raise JournalDamaged(f"{path.name} has no header", "it can be deleted by hand")
+    if not isinstance(first, dict) or first.get("type") != "header":
+        raise JournalDamaged(f"{path.name} has no header", _BY_HAND)
     if first.get("journal") != VERSION:
         raise JournalDamaged(
             f"{path.name} was written by another version of llmctl",
             "finish the reply with that version",
         )
     known = set(Header.__slots__)
-    return whole, Header.from_json({k: v for k, v in first.items() if k in known})
+    try:
+        return whole, Header.from_json({k: v for k, v in first.items() if k in known})
+    except _DAMAGE as error:
+        raise JournalDamaged(f"{path.name} has a damaged header", _BY_HAND) from error
 
 
 def read_header(path: Path) -> Header:
@@ -465,7 +475,7 @@ def _lock(fd: int, path: Path) -> None:
         raise FileNotFoundError(path)
 
 
-def _whole_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _whole_lines(path: Path) -> Iterator[tuple[int, Any]]:
     end = 0
     with path.open("rb") as file:
         for line in file:
@@ -473,7 +483,7 @@ def _whole_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 return
             try:
                 record = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 return
             end += len(line)
             yield end, record

@@ -69,10 +69,9 @@ class ReplyReader:
         if data == _DONE:
             self.done = True
             return []
-        event = json.loads(data)
         try:
-            return self._event(event, kind)
-        except (AttributeError, KeyError, TypeError) as error:
+            return self._event(json.loads(data), kind)
+        except (AttributeError, KeyError, TypeError, RecursionError) as error:
             raise ValueError("JSON of another shape") from error
 
     def last(self) -> Iterator[Chunk]:

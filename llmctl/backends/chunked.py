@@ -5,10 +5,13 @@ RFC 9112, section 6.3: in chunks, by its length, or to the end of the connection
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Protocol
 
 _LONGEST_SIZE_LINE = 1024
+_SIZE = re.compile(rb"[0-9a-fA-F]{1,15}")
+_LENGTH = re.compile(r"[0-9]{1,18}")
 
 
 class BadBody(Exception):
@@ -35,7 +38,7 @@ def body_of(headers: Mapping[str, str]) -> Body:
     if "chunked" in headers.get("transfer-encoding", "").lower():
         return InChunks()
     length = headers.get("content-length", "")
-    return ByLength(int(length)) if length.isdecimal() else ToTheEnd()
+    return ByLength(int(length)) if _LENGTH.fullmatch(length) else ToTheEnd()
 
 
 class ToTheEnd:
@@ -120,10 +123,10 @@ class InChunks:
         if self._last:
             self.complete = not line
             return
-        try:
-            size = int(line.partition(b";")[0], 16)
-        except ValueError as error:
-            raise BadBody("a chunk has no size") from error
+        digits = line.partition(b";")[0].strip()
+        if _SIZE.fullmatch(digits) is None:  # int() would take a sign, too
+            raise BadBody("a chunk has no size")
+        size = int(digits, 16)
         self._last = size == 0
         self._left = size + 2 if size else 0
 

@@ -169,7 +169,7 @@ class OpenAiClient:
 def _http_client(base_url: str) -> httpx2.AsyncClient:
     """Return a client without time limits, without redirects, and of any width.
 
-    Proxies and authorities of the environment count, except on this machine. A plain
+    The environment's authorities count, and its proxies except on this machine. A plain
     address gets a TLS context that trusts nobody: loading the real one takes 30 ms.
     """
     here = is_on_this_machine(base_url)
@@ -179,7 +179,7 @@ def _http_client(base_url: str) -> httpx2.AsyncClient:
         follow_redirects=False,
         limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
         trust_env=not here,
-        verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if bare else True,
+        verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if bare else httpx2.create_ssl_context(),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from typing import Any
 from llmctl.batch.kept import Kept
 from llmctl.events import Channel, Chunk, Guarantee, Usage
 from llmctl.turn import Received
+
+DAMAGE = (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError)
+"""What reading a record raises that is not as it was written."""
 
 _PREFIX = "live-"
 _ALWAYS = 2
@@ -28,22 +32,26 @@ def live_path(folder: Path) -> Path:
 
 
 def read_live(path: Path) -> Iterator[tuple[str, bytes, Kept]]:
-    """Yield id, digest and what was kept of each item that was in flight when a file ended."""
+    """Yield id, digest and what was kept of each item that was in flight when a file ended.
+
+    A record that is torn or damaged ends the file; what stands before it counts.
+    """
     items: dict[int, _Rebuilt] = {}
-    with path.open("rb") as file:
+    with path.open("rb") as file, suppress(*DAMAGE):
         for line in file:
-            try:
-                kind, number, *rest = json.loads(line)
-            except ValueError:
-                break  # torn by the kill
-            if kind == "item":
-                items[number] = _Rebuilt(rest[0], rest[1], Kept.from_json(rest[2]))
-            elif kind == "end":
-                items.pop(number, None)
-            elif number in items:
-                items[number].apply(kind, rest)
+            _take(items, json.loads(line))
     for item in items.values():
-        yield item.id, bytes.fromhex(item.digest), item.finished()
+        yield item.id, item.digest, item.finished()
+
+
+def _take(items: dict[int, _Rebuilt], record: Any) -> None:  # noqa: ANN401  (JSON)
+    kind, number, *rest = record
+    if kind == "item":
+        items[number] = _Rebuilt(rest[0], rest[1], Kept.from_json(rest[2]))
+    elif kind == "end":
+        items.pop(number, None)
+    elif number in items:
+        items[number].apply(kind, rest)
 
 
 class _Rebuilt:
@@ -51,7 +59,7 @@ class _Rebuilt:
 
     def __init__(self, id_: str, digest: str, kept: Kept) -> None:
         self.id = id_
-        self.digest = digest
+        self.digest = bytes.fromhex(digest)
         self._kept = kept
         self._received = Received()
         for chunk in kept.chunks():
