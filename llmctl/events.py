@@ -58,6 +58,10 @@ class Strategy(StrEnum):
     INSTRUCT = "instruct"
 
 
+BEHIND_TEXT = frozenset({Strategy.PREFIX, Strategy.INSTRUCT})
+"""Ways to go on that know the reply's text, and nothing of tokens that are in no text yet."""
+
+
 class Guarantee(StrEnum):
     """How exact a resume is, best first; compare with `at_least`."""
 
@@ -199,6 +203,11 @@ class Chunk:
     context_full: bool = False
     usage: Usage | None = None
     cursor: Cursor | None = None
+
+    @property
+    def loose(self) -> bool:
+        """Whether the last of its tokens may be half a character that is not in its text."""
+        return self.ends is None and (self.tokens or 0) > 1
 
     def without_head(self, chars: int) -> Chunk:
         """Return this chunk without its first ``chars`` characters and their tokens."""

@@ -42,6 +42,7 @@ from llmctl.conversation import Request
 from llmctl.environment import FILE_MODE
 from llmctl.errors import LlmctlError
 from llmctl.events import (
+    BEHIND_TEXT,
     Action,
     Channel,
     Chunk,
@@ -53,6 +54,7 @@ from llmctl.events import (
     Paused,
     Resumed,
     Started,
+    Strategy,
     Timing,
     Usage,
 )
@@ -215,6 +217,11 @@ class Recorded:
         self.markers_found = []
         self.conditions, self.saved = {}, None
         self.guarantee = self.guarantee.or_worse(Guarantee.TEXT)
+
+    def join(self, strategy: Strategy) -> None:
+        """The reply went on: behind its text alone, a token that was in no text is void."""
+        if strategy in BEHIND_TEXT and self.chunks and self.chunks[-1].loose:
+            self.chunks[-1] = replace(self.chunks[-1], tokens=None, ids=None)
 
     @property
     def finished(self) -> bool:
@@ -514,6 +521,7 @@ def _apply(  # noqa: C901  (one case a record)
             recorded.pause = Mode(record["mode"])
         case "resumed":
             recorded.pause = None
+            recorded.join(Strategy(record["strategy"]))
             recorded.resumes.append(dict(record))
             recorded.guarantee = recorded.guarantee.or_worse(Guarantee(record["guarantee"]))
         case "saved":

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -43,6 +43,7 @@ from llmctl.errors import (
     Unreachable,
 )
 from llmctl.events import (
+    BEHIND_TEXT,
     Chunk,
     Delta,
     End,
@@ -61,13 +62,8 @@ from llmctl.events import (
     Strategy,
     Timing,
 )
+from llmctl.retries import Patience, Retries
 from llmctl.turn import Mark, Phase, Turn
-
-RETRY_DELAYS_S = (0.5, 1.0)
-"""Seconds before the second and the third try of a request that did not get through."""
-
-LONGEST_RETRY_AFTER_S = 60.0
-"""A server that wants us to wait longer is taken for unreachable."""
 
 LIMIT_PATIENCE_S = 1.0
 """Seconds that an end or a marker has to come first when a limit is reached."""
@@ -89,9 +85,6 @@ PAUSE_ENDS: Mapping[PauseReason, End] = {
     PauseReason.MARKER: End.PAUSED_BY_MARKER,
     PauseReason.LIMIT: End.PAUSED_BY_LIMIT,
 }
-
-PASSING = (Disconnected, Overloaded, Unreachable)
-"""Faults that another try may mend."""
 
 FAULT_ENDS: Mapping[type[LlmctlError], End] = {
     Refused: End.REFUSED,
@@ -288,7 +281,7 @@ class Policy:
         continues: an earlier process began this reply.
         held: that process left it paused with the generation read on.
         limits: how long things may take.
-        retry_delays_s: seconds before each further try.
+        patience: for how long a lost connection is tried again.
         syncs: make the journal survive a power cut when the reply ends; a journal that many
             replies share is synced by who shares it.
     """
@@ -298,7 +291,7 @@ class Policy:
     continues: bool = False
     held: bool = False
     limits: Limits = field(default_factory=Limits)
-    retry_delays_s: tuple[float, ...] = RETRY_DELAYS_S
+    patience: Patience = field(default_factory=Patience)
     syncs: bool = True
 
 
@@ -341,6 +334,7 @@ class Session:
         self._stops: list[End] = []
         self._source_end: End | None = None
         self._stream: Stream | None = None
+        self._answered = False
         self._reading: anyio.CancelScope | None = None
         self._sleepers: list[anyio.Event] = []
         self._may_deliver = not policy.continues
@@ -442,29 +436,30 @@ class Session:
             await self._delivered_all()
         await self._source.ready()
         self._clocks.begin()
-        faults: list[LlmctlError] = []
+        retries = Retries(self._policy.patience)
         while not self.turn.received.finished:
             had = self.turn.received.deltas
             try:
                 with anyio.CancelScope() as self._reading:
                     await self._read()
             except LlmctlError as error:
-                faults = [*(faults if self.turn.received.deltas == had else []), error]
-                await self._mend(faults)
+                if self.turn.received.deltas > had:
+                    retries.progress()
+                await self._mend(error, retries)
             await self._wanted()
         self._wake()
 
-    async def _mend(self, faults: Sequence[LlmctlError]) -> None:
-        """Wait before the next try; raise the first of ``faults`` where there is none."""
-        received, delays = self.turn.received, self._policy.retry_delays_s
-        error = faults[-1]
+    async def _mend(self, error: LlmctlError, retries: Retries) -> None:
+        """Wait before the next try; where there is none, raise what went wrong first."""
+        received = self.turn.received
+        delay = retries.after(error, coming=received.begun and self._answered)
         hopeless = received.begun and not self._source.may_go_on(received.as_prefix())
-        if hopeless or len(faults) > len(delays) or not isinstance(error, PASSING):
-            raise faults[0]
-        asked = error.retry_after if isinstance(error, Overloaded) else None
-        delay = delays[len(faults) - 1] if asked is None else asked
-        if delay > LONGEST_RETRY_AFTER_S:
-            raise faults[0]
+        if delay is None and not hopeless and self._stands_still:
+            retries.progress()  # nobody waits: it is tried again when somebody does
+            self.cut()
+            return
+        if delay is None or hopeless:
+            raise retries.first or error
         self._view.show(Retrying(error.message, delay, self.turn.position), self.turn.mark)
         await anyio.sleep(delay)
 
@@ -483,6 +478,7 @@ class Session:
             opening = self._source.go_on(prefix, self._clocks.token)
         async with opening as opened:
             self._stream = opened.stream
+            self._answered = True
             try:
                 await self._take(opened)
             except anyio.get_cancelled_exc_class():
@@ -497,6 +493,8 @@ class Session:
             if self._policy.continues:
                 self._announce(Strategy.REPLAY, Guarantee.EXACT)  # nothing exists yet
         elif opened.guarantee is not None:
+            if opened.strategy in BEHIND_TEXT:
+                self.turn.seam()
             if self._may_deliver:
                 await self._delivered_all()
             self._announce(opened.strategy, opened.guarantee)
@@ -536,7 +534,8 @@ class Session:
                 return
             if events:
                 continue
-            end = self.turn.end or (None if self.turn.at_limit else self._source_end)
+            wait = self.turn.at_limit or self._stands_still
+            end = self.turn.end or (None if wait else self._source_end)
             if end is not None:
                 await self._end_with(end)
                 return
@@ -550,6 +549,11 @@ class Session:
             await self._change()
         if waiting.cancelled_caught:
             self.pause(PauseReason.LIMIT)
+
+    @property
+    def _stands_still(self) -> bool:
+        """Whether the reply is paused and waits to be resumed here."""
+        return self.turn.phase is Phase.PAUSED and not self._policy.ends_on_pause
 
     def _publish(self, event: Delta | MarkerFound | Paused) -> None:
         match event:
@@ -637,7 +641,7 @@ class Session:
 
     async def _finish(self, end: End) -> Finished:
         await self._out()
-        mark = self._view.delivered
+        mark = self._delivered()
         timing = self._clocks.timing(self._new_tokens(mark))
         resumable = end.resumable or self._only_refused(end)
         self._journal.delivered(mark)
@@ -657,6 +661,11 @@ class Session:
         self._view.show(finished, mark)
         await self._out()
         return finished
+
+    def _delivered(self) -> Mark:
+        """Return how far the reply went out; if all of it did, with what is known by now."""
+        out, here = self._view.delivered, self.turn.mark
+        return here if (out.model, out.reasoning) == (here.model, here.reasoning) else out
 
     def _only_refused(self, end: End) -> bool:
         """Whether an earlier process's reply is as it was: only going on was refused."""

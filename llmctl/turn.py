@@ -23,7 +23,10 @@ Three rulers measure a reply. *Model text* is what the model wrote, markers incl
 counted where they end. A token belongs to the content if at least one of its characters
 does, and it is behind a position once all of its characters are. A chunk of which only the
 number of tokens is known counts as a whole at its end; in its middle the number is unknown
-(None), and once a marker cuts through it the count is lost for the rest of the reply.
+(None), and once a marker cuts through it the count is lost for the rest of the reply. Of
+several tokens whose text came in one piece the last may be half a character that is not in
+it: the number at the piece's end is known only once a character of one byte follows, or the
+reply's end.
 """
 
 from __future__ import annotations
@@ -123,6 +126,7 @@ class Received:
     chars: int = 0
     reasoning_chars: int = 0
     cursor: Cursor | None = None
+    _loose: bool = False
     _text: list[str] = field(default_factory=list)
     _reasoning: list[str] = field(default_factory=list)
     _ids: array[int] | None = field(default_factory=lambda: array("L"))
@@ -163,6 +167,7 @@ class Received:
             self.cursor = chunk.cursor
         if not chunk.text and not chunk.tokens:
             return
+        self.deltas += 1
         if chunk.channel is Channel.REASONING:
             self._reasoning.append(chunk.text)
             self.reasoning_chars += len(chunk.text)
@@ -170,10 +175,16 @@ class Received:
             return
         self._text.append(chunk.text)
         self.chars += len(chunk.text)
-        self.deltas += 1
         self._count(chunk)
 
+    def seam(self) -> None:
+        """The reply goes on behind its text: see `_Span.loose`."""
+        if self._loose:
+            self.tokens, self._loose = None, False
+
     def _count(self, chunk: Chunk) -> None:
+        if chunk.text:
+            self._loose = chunk.loose
         self.spent += 1 if chunk.tokens is None else chunk.tokens
         if chunk.tokens is None or self.tokens is None:
             self.tokens = None
@@ -195,6 +206,7 @@ class _Span:
         tokens: how many; None for one delta of which that is not known.
         sharp: none of them ends before ``end``.
         sure: the tokens before them were told to the character.
+        loose: the last of several may be the beginning of a character that is still to come.
     """
 
     start: int
@@ -202,6 +214,7 @@ class _Span:
     tokens: int | None
     sharp: bool
     sure: bool
+    loose: bool = False
 
 
 class _Counter:
@@ -216,28 +229,44 @@ class _Counter:
         self._carry = 0
         self._spans: deque[_Span] = deque()
         self._resumed = 0
+        self._added: _Span | None = None
+        self._passed: _Span | None = None
 
     def add(self, chunk: Chunk) -> None:
         """Take in where the tokens of one more chunk end."""
+        if self._added is not None and _begins_anew(chunk):
+            self._added.loose = False
         base, self._end = self._end, self._end + len(chunk.text)
         if not chunk.text or chunk.tokens == 0:
             self._carry += chunk.tokens or 0  # bytes of a character still to come
         elif chunk.tokens is None or chunk.ends is None:
-            self._add_span(self._end, chunk.tokens, sharp=False)
+            self._add_span(self._end, chunk.tokens, sharp=False, loose=chunk.loose)
         else:
             for end, group in groupby(chunk.ends):
                 self._add_span(base + end, sum(1 for _ in group), sharp=True)
 
-    def _add_span(self, end: int, tokens: int | None, *, sharp: bool) -> None:
+    def _add_span(self, end: int, tokens: int | None, *, sharp: bool, loose: bool = False) -> None:
         tokens = None if tokens is None else tokens + self._carry
-        self._spans.append(_Span(self._start, end, tokens, sharp, self._sure))
+        self._added = _Span(self._start, end, tokens, sharp, self._sure, loose)
+        self._spans.append(self._added)
         self._start, self._sure, self._carry = end, sharp, 0
+
+    def seam(self) -> None:
+        """The reply goes on behind its text: a token that told no text yet is written again."""
+        last = self._added
+        if last is None or not last.loose:
+            return
+        last.loose, last.tokens = False, None
+        if last is self._passed:
+            self.tokens = None
 
     def skip(self, counted: int, end: int) -> None:
         """Pass what an earlier process delivered; up to ``counted`` it counted itself."""
         self._resumed = counted
         while self._spans and self._spans[0].end <= counted:
-            self._spans.popleft()
+            self._passed = self._spans.popleft()
+            if self._passed.tokens is None:
+                self.tokens = None
         self.pass_text(end)
         self.units = 0
 
@@ -254,12 +283,13 @@ class _Counter:
     def pass_text(self, end: int) -> None:
         """Count what ends at or before ``end``."""
         while self._spans and self._spans[0].end <= end:
-            self._take(self._spans.popleft())
+            self._passed = self._spans.popleft()
+            self._take(self._passed)
 
     def pass_marker(self, start: int, end: int) -> None:
         """Leave out what lies wholly in a marker; a token that began before it counts."""
         while self._spans and self._spans[0].end <= end:
-            span = self._spans.popleft()
+            span = self._passed = self._spans.popleft()
             if span.start < start or not span.sure:
                 self._take(span if self._one_token(span) else replace(span, tokens=None))
         if self._spans and self._spans[0].start < end:
@@ -283,12 +313,19 @@ class _Counter:
         """Return the exact count at ``end`` of the model text, None if it is not known."""
         span = self._spans[0] if self._spans else None
         inside = span is not None and span.start < end and not span.sharp
-        return None if inside else self.tokens
+        passed = self._passed
+        loose = passed is not None and passed.loose and passed.end == end
+        return None if inside or loose else self.tokens
 
     def _take(self, span: _Span) -> None:
         self.units += 1 if span.tokens is None else span.tokens
         lost = self.tokens is None or span.tokens is None
         self.tokens = None if lost else (self.tokens or 0) + (span.tokens or 0)
+
+
+def _begins_anew(chunk: Chunk) -> bool:
+    """Say whether a chunk shows that no character was left unfinished before it."""
+    return chunk.text[:1].isascii() if chunk.text else chunk.finish_reason is not None
 
 
 Delivery = Delta | MarkerFound | Paused
@@ -383,6 +420,11 @@ class Turn:
         if chunk.text:
             self._spool.append(chunk)
 
+    def seam(self) -> None:
+        """What comes next was asked for behind the text so far: ids beyond it are void."""
+        self._counter.seam()
+        self.received.seam()
+
     def deliver(self) -> list[Delivery]:
         """Return the next things to deliver; none if nothing may be delivered now.
 
@@ -396,13 +438,19 @@ class Turn:
                 reasoning = self._open(self._spool.popleft())
                 if reasoning:
                     return reasoning
-            elif self.received.finished and not self._drained:
+            elif self._ends_for_good and not self._drained:
                 self._drained = True
                 self._items.extend(self._scanner.finish())
             else:
                 self._finish_if_over()
                 return []
         return self._deliver_item(self._items.popleft())
+
+    @property
+    def _ends_for_good(self) -> bool:
+        """Whether nothing can follow; behind a token limit the rest of a marker may."""
+        received = self.received
+        return received.finished and (received.finish_reason != "length" or received.context_full)
 
     # -- control
 
@@ -530,6 +578,7 @@ class Turn:
     def _finish_if_over(self) -> None:
         if not self.received.finished:
             return
+        self._advance(self._mark.model, 0)  # the end may have told how many tokens it were
         if self.received.context_full:
             self.stop(End.CONTEXT_FULL)
         elif self.received.finish_reason == "length":

@@ -46,6 +46,7 @@ class TokenCounter:
     trusts_usage: bool = False
     in_step: bool = True
     _told: int = 0
+    _heard: int = 0
     _spelling: bytes = b""
     _ends: tuple[int, ...] = ()
     _ids: tuple[int, ...] = ()
@@ -85,21 +86,31 @@ class TokenCounter:
         if not text:
             return Counted(0)
         done, self._ids = self._ids, ()
-        return Counted(len(done), ids=done)
+        return Counted(len(done), _ends(text, len(done), last=len(ids)), done)
 
     def _from_total(self, text: str, total: int | None) -> Counted:
         if total is None:
             return UNKNOWN
+        last, self._heard = total - self._heard, total
         if not text:
             return Counted(0)
         fresh, self._told = total - self._told, total
-        return Counted(fresh)
+        return Counted(fresh, _ends(text, fresh, last=last))
 
     def _total(self, chunk: Mapping[str, Any]) -> int | None:
         total = (chunk.get("timings") or {}).get("predicted_n")
         if total is None and self.trusts_usage:
             total = (chunk.get("usage") or {}).get("completion_tokens")
         return total if isinstance(total, int) else None
+
+
+def _ends(text: str, tokens: int, *, last: int) -> tuple[int, ...] | None:
+    """Return where tokens end of which all but the ``last`` ones came without a text.
+
+    Those are parts of a character: it is whole where the next token ends. Where several come
+    with the text, the last of them may be such a part: nobody knows.
+    """
+    return (len(text),) * tokens if last == 1 else None
 
 
 def _spelled(entry: Mapping[str, Any]) -> bytes:

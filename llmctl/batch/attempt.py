@@ -27,6 +27,7 @@ from llmctl.events import (
 )
 from llmctl.resume.ladder import Ladder
 from llmctl.resume.rung import Rung
+from llmctl.retries import NO_PATIENCE
 from llmctl.session import BackEnd, Opened, Policy, Session
 from llmctl.tracing import Tracing
 from llmctl.turn import Turn
@@ -260,4 +261,4 @@ class Attempt:
 
 
 def _policy(limits: Limits) -> Policy:
-    return Policy(ends_on_pause=False, limits=limits, retry_delays_s=(), syncs=False)
+    return Policy(ends_on_pause=False, limits=limits, patience=NO_PATIENCE, syncs=False)

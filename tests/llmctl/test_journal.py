@@ -67,7 +67,7 @@ def written(path: Path) -> Journal:
     journal.received(Chunk("think", Channel.REASONING))
     journal.received(Chunk("a世", tokens=2, ends=(1, 2), ids=(5, 6)))
     journal.delivered(Mark(chars=2, model=2, tokens=2, counted=2))
-    journal.received(Chunk("!!Pb", tokens=2, cursor=Cursor("run", 9, 50)))
+    journal.received(Chunk("!!Pb", tokens=2, ends=(3, 4), cursor=Cursor("run", 9, 50)))
     found = MarkerFound("!!P", Action.PAUSE, Position(2, 2))
     journal.marker(found, Mark(chars=2, model=5, tokens=2, counted=5))
     journal.paused(Paused(PauseReason.MARKER, Mode.HOLD, Position(2, 2)))
@@ -239,3 +239,20 @@ def test_an_unknown_field_of_a_later_version_is_left_alone(tmp_path: Path) -> No
     header = {"type": "header", "journal": 1, **HEADER.as_json(), "colour": "red"}
     path.write_text(json.dumps(header) + "\n" + json.dumps({"type": "weather"}) + "\n")
     assert replace(read(path)[1].header, created=1.0) == HEADER
+
+
+@pytest.mark.parametrize(
+    ("strategy", "tokens"),
+    [(Strategy.PREFIX, None), (Strategy.INSTRUCT, None), (Strategy.TOKENS, 3), (Strategy.HELD, 3)],
+)
+def test_a_token_that_told_no_text_is_void_behind_a_text(
+    tmp_path: Path, strategy: Strategy, tokens: int | None
+) -> None:
+    path = tmp_path / "g1.jsonl"
+    journal = Journal.create(path, HEADER, no_trouble)
+    journal.received(Chunk("ab", tokens=3, ids=(1, 2, 3)))
+    journal.resumed(Resumed(strategy, Guarantee.TEXT, Position(2, None)))
+    journal.received(Chunk("c", tokens=1))
+    journal.close()
+    first, second = read(path)[1].chunks
+    assert (first.tokens, second.tokens) == (tokens, 1)

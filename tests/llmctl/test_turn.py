@@ -287,21 +287,29 @@ def test_a_limit_is_counted_from_where_this_process_began() -> None:
 
 
 @pytest.mark.parametrize(
-    ("last", "end"),
+    ("last", "end", "told"),
     [
-        (Chunk(finish_reason="stop"), End.COMPLETE),
-        (Chunk(finish_reason="length"), End.TOKEN_LIMIT),
-        (Chunk(finish_reason="length", context_full=True), End.CONTEXT_FULL),
+        (Chunk(finish_reason="stop"), End.COMPLETE, ["a", "!!"]),
+        (Chunk(finish_reason="length"), End.TOKEN_LIMIT, ["a"]),  # "P" may follow
+        (Chunk(finish_reason="length", context_full=True), End.CONTEXT_FULL, ["a", "!!"]),
     ],
 )
-def test_an_end_comes_behind_the_last_character(last: Chunk, end: End) -> None:
+def test_an_end_comes_behind_the_last_character(last: Chunk, end: End, told: list[str]) -> None:
     turn = Turn(MARKERS)
     turn.receive(Chunk("a!!", tokens=1))
     turn.receive(last)
     texts = []
     while events := turn.deliver():
         texts += [event.text for event in events if isinstance(event, Delta)]
-    assert (texts, turn.end) == (["a", "!!"], end)
+    assert (texts, turn.end) == (told, end)
+
+
+def test_a_marker_is_found_across_a_token_limit() -> None:
+    chunks = [Chunk("a!!", tokens=1), Chunk("P b", tokens=1), Chunk(finish_reason="stop")]
+    first = deliver([chunks[0], Chunk(finish_reason="length")], Turn(MARKERS), Reader())
+    rest = deliver(chunks, Turn(MARKERS, mark=first.mark), Reader())
+    assert (first.text, rest.text) == ("a", " b")
+    assert rest.markers == [("!!P", 4)]
 
 
 def test_a_stop_marker_ends_the_reply_and_drops_the_rest() -> None:
@@ -324,3 +332,69 @@ def test_reasoning_is_delivered_apart_and_not_twice() -> None:
         again.receive(chunk)
     texts = [event.text for _ in range(3) for event in again.deliver() if isinstance(event, Delta)]
     assert texts == ["!!P", "a"]
+
+
+# Tokens that end in the middle of a character.
+
+
+def counted(*chunks: Chunk) -> list[int | None]:
+    """Return the number of tokens at each delta, with every chunk delivered as it comes."""
+    turn, found = Turn({}), list[int | None]()
+    for chunk in chunks:
+        turn.receive(chunk)
+        found += [event.position.tokens for event in turn.deliver() if isinstance(event, Delta)]
+    return found
+
+
+def test_the_last_of_several_tokens_may_be_half_a_character() -> None:
+    """Three tokens came with "ab": the third may be the first half of the cat."""
+    several = Chunk("ab", tokens=3)
+    assert counted(several, Chunk("猫", tokens=1, ends=(1,))) == [None, 4]
+    assert counted(several, Chunk("c", tokens=1, ends=(1,))) == [None, 4]
+    turn = Turn({})
+    turn.receive(several)
+    turn.receive(Chunk("c", tokens=1, ends=(1,)))
+    turn.deliver()
+    assert turn.position.tokens == 3  # a character of one byte has no half before it
+    assert counted(Chunk("ab", tokens=3, ends=(1, 1, 2)), Chunk("猫", tokens=2)) == [3, None]
+
+
+def test_the_end_of_the_reply_settles_it() -> None:
+    turn = Turn({})
+    turn.receive(Chunk("ab", tokens=3))
+    turn.deliver()
+    assert turn.position.tokens is None
+    turn.receive(Chunk(finish_reason="stop"))
+    turn.deliver()
+    assert turn.end is End.COMPLETE
+    assert turn.position.tokens == 3
+
+
+@pytest.mark.parametrize("delivered", [False, True])
+def test_half_a_character_is_counted_once_where_the_reply_goes_on_behind_its_text(
+    delivered: bool,
+) -> None:
+    """Whether the third token was such a half is never known: nor is the count from there on."""
+    turn = Turn({})
+    turn.receive(Chunk("ab", tokens=3))
+    if delivered:
+        turn.deliver()
+    turn.seam()
+    turn.receive(Chunk("猫", tokens=2, ends=(1, 1)))
+    while turn.deliver():
+        pass
+    assert turn.position.tokens is None
+    assert turn.received.tokens is None
+    again = Turn({}, mark=turn.mark)
+    again.receive(Chunk("ab猫", tokens=None))
+    assert again.position.tokens is None
+
+
+def test_a_seam_behind_whole_tokens_changes_nothing() -> None:
+    for chunk in (Chunk("ab", tokens=1), Chunk("ab", tokens=2, ends=(1, 2)), Chunk("a")):
+        turn = Turn({})
+        turn.receive(chunk)
+        turn.deliver()
+        before = (turn.position, turn.received.tokens)
+        turn.seam()
+        assert (turn.position, turn.received.tokens) == before

@@ -1,0 +1,327 @@
+"""A connection is lost: the session waits, goes on, says where, or gives up with all kept.
+
+The clock is virtual: a minute without network takes no time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import anyio
+import pytest
+import trio
+import trio.testing
+
+from llmctl.clocks import Limits
+from llmctl.conversation import Prefix
+from llmctl.errors import ConnectTimedOut, Disconnected, LlmctlError, Overloaded, Unreachable
+from llmctl.events import (
+    Channel,
+    Chunk,
+    Delta,
+    End,
+    Event,
+    Finished,
+    Guarantee,
+    Mode,
+    PauseReason,
+    Position,
+    Resumed,
+    Retrying,
+    Started,
+    Strategy,
+)
+from llmctl.journal import NoJournal
+from llmctl.session import Opened, Policy, Session
+from llmctl.turn import Mark, Phase, Turn
+
+T = TypeVar("T")
+LOST, GONE = Disconnected("lost"), Unreachable("gone")
+STARTED = Started("g", "c", "m", "fake", "fake")
+
+
+def say(*words: str, channel: Channel = Channel.CONTENT) -> list[Chunk | LlmctlError]:
+    return [Chunk(word, channel, tokens=1, ends=(len(word),)) for word in words]
+
+
+END: list[Chunk | LlmctlError] = [Chunk(finish_reason="stop")]
+
+
+class Streamed:
+    """A stream of which only the chunks matter."""
+
+    conditions: Mapping[str, Any] = {}
+
+    def __aiter__(self) -> AsyncIterator[Chunk]:
+        """Never come here: see `Opened.chunks`."""
+        raise NotImplementedError
+
+    def hold(self) -> bool:
+        return False
+
+    def release(self) -> None:
+        pass
+
+    async def save(self) -> None:
+        return None
+
+
+@dataclass
+class Network:
+    """A source whose every try is written down beforehand, and when each was made.
+
+    Attributes:
+        tries: what each brings: its chunks, and perhaps the fault that ends it.
+        back_at: when the network is there again; a try before that finds nobody.
+        at: when the tries were made, in seconds.
+        behind: what each was to go on behind.
+    """
+
+    tries: list[list[Chunk | LlmctlError]]
+    back_at: float = 0.0
+    gone: LlmctlError = GONE
+    slow_s: float = 0.0
+    hopeful: bool = True
+    at: list[float] = field(default_factory=list)
+    behind: list[str] = field(default_factory=list)
+    guarantee: Guarantee = Guarantee.EXACT
+
+    async def ready(self) -> None:
+        pass
+
+    @asynccontextmanager
+    async def start(self) -> AsyncIterator[Opened]:
+        yield Opened(Streamed(), await self._open())
+
+    @asynccontextmanager
+    async def go_on(self, prefix: Prefix, alive: Callable[[], None]) -> AsyncIterator[Opened]:
+        chunks = await self._open()
+        alive()
+        self.behind.append(prefix.reasoning + prefix.text)
+        yield Opened(Streamed(), chunks, Strategy.PREFIX, Guarantee.TEXT)
+
+    async def _open(self) -> AsyncIterator[Chunk]:
+        self.at.append(round(trio.current_time(), 3))
+        if len(self.at) > 1 and trio.current_time() < self.back_at:
+            await anyio.sleep(self.slow_s)
+            raise self.gone
+        return self._play(self.tries.pop(0))
+
+    async def _play(self, steps: list[Chunk | LlmctlError]) -> AsyncIterator[Chunk]:
+        for step in steps:
+            await anyio.lowlevel.checkpoint()
+            if isinstance(step, LlmctlError):
+                raise step
+            yield step
+
+    def keep(self, state: Mapping[str, Any]) -> None:
+        raise AssertionError(state)
+
+    def forget(self) -> None:
+        pass
+
+    def spent(self, prefix: Prefix) -> bool:
+        return prefix.tokens is not None and prefix.tokens > 1000
+
+    def may_go_on(self, prefix: Prefix) -> bool:
+        return self.hopeful and bool(prefix.text or prefix.reasoning)
+
+
+class Screen:
+    """A view that takes everything at once."""
+
+    full = False
+    blocked_for = 0.0
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.delivered = Mark()
+
+    def show(self, event: Event, mark: Mark) -> None:
+        self.events.append(event)
+        self.delivered = mark
+
+    def drain(self, timeout: float | None) -> bool:  # noqa: ARG002
+        return True
+
+    def of(self, kind: type[T]) -> list[T]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    @property
+    def text(self) -> str:
+        return "".join(e.text for e in self.of(Delta) if e.channel is Channel.CONTENT)
+
+
+def session(network: Network, screen: Screen, **policy: Any) -> Session:
+    return Session(
+        Turn({}, mode=Mode.HOLD),
+        network,
+        journal=NoJournal(),
+        view=screen,
+        started=STARTED,
+        policy=Policy(syncs=False, **policy),
+        now=trio.current_time,
+    )
+
+
+def run(program: Callable[[], Awaitable[T]]) -> T:
+    """Run in virtual time."""
+    clock = trio.testing.MockClock(autojump_threshold=0)
+    return anyio.run(program, backend="trio", backend_options={"clock": clock})
+
+
+def played(network: Network, **policy: Any) -> tuple[Finished, Screen]:
+    async def program() -> tuple[Finished, Screen]:
+        screen = Screen()
+        started = trio.current_time()
+        network.back_at += started
+        finished = await session(network, screen, **policy).run()
+        network.at = [round(at - started, 3) for at in network.at]
+        return finished, screen
+
+    return run(program)
+
+
+@pytest.mark.parametrize("gone", [GONE, LOST, Overloaded("502"), ConnectTimedOut("slow")])
+@pytest.mark.parametrize("minutes", [0.2, 0.5, 1.0])
+def test_a_reply_outlives_an_outage(gone: LlmctlError, minutes: float) -> None:
+    network = Network(
+        [[*say("one", " two"), LOST], [*say(" three"), *END]], back_at=60 * minutes, gone=gone
+    )
+    finished, screen = played(network)
+    assert finished.end is End.COMPLETE
+    assert screen.text == "one two three"
+    assert network.behind == ["one two"]
+    (resumed,) = screen.of(Resumed)
+    assert resumed.position == Position(7, 2)
+    assert len(screen.of(Retrying)) == len(network.at) - 1
+    assert network.at[-1] < 60 * minutes + 15.1
+
+
+def test_an_outage_in_which_connections_hang() -> None:
+    network = Network(
+        [[*say("one"), LOST], [*say(" two"), *END]],
+        back_at=60.0,
+        gone=ConnectTimedOut("slow"),
+        slow_s=10.0,
+    )
+    finished, screen = played(network)
+    assert (finished.end, screen.text) == (End.COMPLETE, "one two")
+
+
+def test_it_is_given_up_with_everything_kept() -> None:
+    network = Network([[*say("one", " two"), LOST]], back_at=1e9)
+    finished, screen = played(network)
+    assert (finished.end, finished.resumable) == (End.DISCONNECT, True)
+    assert (screen.text, finished.position) == ("one two", Position(7, 2))
+    assert finished.problem is not None
+    assert finished.problem.message == "lost"
+    assert 60 < network.at[-1] < 100
+
+
+def test_a_first_request_is_given_up_soon() -> None:
+    network = Network([[GONE]], back_at=1e9)
+    finished, screen = played(network)
+    assert finished.end is End.UNREACHABLE
+    assert network.at == [0.0, 0.5, 1.5]
+    assert [e.delay_s for e in screen.of(Retrying)] == [0.5, 1.0]
+
+
+def test_a_first_connection_that_hangs_is_a_timeout() -> None:
+    finished, _ = played(Network([[ConnectTimedOut("slow")]]))
+    assert finished.end is End.CONNECT_TIMEOUT
+
+
+def test_a_time_is_obeyed() -> None:
+    busy = Overloaded("429", retry_after=7.5)
+    network = Network([[*say("one"), busy], [busy], [*say(" two"), *END]])
+    finished, screen = played(network)
+    assert (finished.end, screen.text) == (End.COMPLETE, "one two")
+    assert network.at == [0.0, 7.5, 15.0]
+
+
+def test_a_time_that_is_too_long_is_no_time() -> None:
+    finished, screen = played(Network([[*say("one"), Overloaded("429", retry_after=3600.0)]]))
+    assert (finished.end, screen.text) == (End.UNREACHABLE, "one")
+    assert finished.resumable
+
+
+def test_a_server_that_cuts_after_every_token_does_not_win() -> None:
+    words = [f" {n}" for n in range(30)]
+    network = Network([*[[*say(word), LOST] for word in words], END])
+    finished, screen = played(network)
+    assert (finished.end, screen.text) == (End.COMPLETE, "".join(words))
+
+
+def test_thoughts_are_progress_too() -> None:
+    thoughts = [[*say(f" {n}", channel=Channel.REASONING), LOST] for n in range(30)]
+    finished, screen = played(Network([*thoughts, [*say("so"), *END]]))
+    assert (finished.end, screen.text) == (End.COMPLETE, "so")
+
+
+def test_an_answer_is_enough_to_be_patient_with_a_reply_that_is_gone_on_with() -> None:
+    """It had said something before, it was reached once more, and lost before it went on."""
+    network = Network([[LOST], [*say(" two"), *END]], back_at=60.0)
+
+    async def program() -> tuple[Finished, Screen]:
+        screen = Screen()
+        network.back_at += trio.current_time()
+        reply = session(network, screen, continues=True)
+        for chunk in say("one"):
+            assert isinstance(chunk, Chunk)
+            reply.turn.receive(chunk)
+        return await reply.run(), screen
+
+    finished, screen = run(program)
+    assert (finished.end, screen.text) == (End.COMPLETE, "one two")
+
+
+def test_an_idle_limit_goes_on_counting() -> None:
+    network = Network([[*say("one"), LOST]], back_at=1e9)
+    finished, screen = played(network, limits=Limits(idle=20.0))
+    assert (finished.end, screen.text) == (End.IDLE_TIMEOUT, "one")
+    assert 19 < finished.timing.duration_s < 21
+
+
+def test_where_nothing_goes_on_nothing_is_waited_for() -> None:
+    network = Network([[*say("one"), LOST]], back_at=1e9, hopeful=False)
+    finished, _ = played(network)
+    assert finished.end is End.DISCONNECT
+    assert network.at == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("hopeful", "end", "text"),
+    [(True, End.COMPLETE, "one two three"), (False, End.DISCONNECT, "one two")],
+)
+def test_a_chat_that_is_paused_meanwhile_stays_paused(hopeful: bool, end: End, text: str) -> None:
+    """Nobody waits for the text: the reply is there, and tried again when somebody does."""
+    tries = [[*say("one", " two"), LOST], [*say(" three"), *END]]
+    network = Network(tries, back_at=1000.0, hopeful=hopeful)
+
+    async def program() -> tuple[Finished, Screen]:
+        screen = Screen()
+        network.back_at += trio.current_time()
+        reply = session(network, screen, ends_on_pause=False)
+        results = []
+
+        async def go() -> None:
+            results.append(await reply.run())
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(go)
+            while not screen.text:
+                await anyio.lowlevel.checkpoint()
+            reply.pause(PauseReason.KEY)
+            await anyio.sleep(900)
+            assert reply.turn.phase is Phase.PAUSED
+            assert not results
+            await anyio.sleep(200)
+            reply.resume()
+        return results[0], screen
+
+    finished, screen = run(program)
+    assert (finished.end, screen.text) == (end, text)
