@@ -117,7 +117,7 @@ class OpenAiClient:
                 stream=True,
                 stream_cls=openai.AsyncStream[object],
             )
-        except openai.APIError as error:
+        except (openai.APIError, *BROKEN_STREAM) as error:  # a refusal may break off, too
             raise self.explain.error(error) from self.explain.cause(error)
         return stream.response
 
@@ -156,7 +156,7 @@ class OpenAiClient:
                 options={"headers": self._headers},
             )
             return answer.json()
-        except openai.APIError as error:
+        except (openai.APIError, *BROKEN_STREAM) as error:
             raise self.explain.error(error) from self.explain.cause(error)
         except ValueError:
             return None

@@ -513,6 +513,15 @@ async def test_a_web_page_is_no_reply() -> None:
             await reply(made)
 
 
+@pytest.mark.parametrize("status", ["400 Bad Request", "502 Bad Gateway"])
+async def test_a_refusal_that_breaks_off_is_a_lost_connection(status: str) -> None:
+    half = answer(b'{"error": {"message": "No, an', JSON, status=status)
+    half = half.replace(b"Length: 2", b"Length: 9")
+    async with canned(half) as server, back_end(server.url) as made:
+        with pytest.raises(Disconnected):
+            await reply(made)
+
+
 async def test_garbage_in_place_of_http() -> None:
     async with canned(b"SSH-2.0-OpenSSH\r\n") as server, back_end(server.url) as made:
         with pytest.raises(Disconnected):
