@@ -34,9 +34,16 @@ class Request:
 class HttpConnection(asyncio.Protocol):
     """One client. ``serve`` runs as a task and is cancelled when the client goes."""
 
-    def __init__(self, serve: Callable[[HttpConnection], Awaitable[None]]) -> None:
-        """Remember the coroutine function that will serve this connection."""
+    def __init__(
+        self, serve: Callable[[HttpConnection], Awaitable[None]], *, old: bool = False
+    ) -> None:
+        """Remember the coroutine function that will serve this connection.
+
+        ``old`` speaks HTTP/1.0: no chunks, and the connection's end is the body's.
+        """
         self._serve = serve
+        self._version = "HTTP/1.0" if old else "HTTP/1.1"
+        self._old = old
         self._buffer = bytearray()
         self._arrived = asyncio.Event()
         self._chunked = False
@@ -126,9 +133,9 @@ class HttpConnection(asyncio.Protocol):
 
     def start(self, status: int, headers: Mapping[str, str], *, chunked: bool = False) -> None:
         """Send the status line and headers, and open a chunked body if asked."""
-        self._chunked = chunked
-        fields = {**headers, **({"Transfer-Encoding": "chunked"} if chunked else {})}
-        lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
+        self._chunked = chunked and not self._old
+        fields = {**headers, **({"Transfer-Encoding": "chunked"} if self._chunked else {})}
+        lines = [f"{self._version} {status} {HTTPStatus(status).phrase}"]
         lines += [f"{name}: {value}" for name, value in fields.items()]
         self.transport.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
 
@@ -143,6 +150,8 @@ class HttpConnection(asyncio.Protocol):
         if self._chunked:
             self.transport.write(b"0\r\n\r\n")
             self._chunked = False
+        elif self._old:
+            self.transport.close()
 
     def respond(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """Send a whole response."""

@@ -21,7 +21,7 @@ import random
 import urllib.parse
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import TracebackType
 from typing import Self, cast
@@ -61,6 +61,7 @@ class TroubleKind(StrEnum):
     GARBAGE = "garbage"  # the bytes of data are slipped in
     DUPLICATE = "duplicate"  # the last size bytes come again
     TRUNCATE_CHUNKED = "truncate_chunked"  # like cut with FIN, at the next place inside a chunk
+    OUTAGE = "outage"  # like cut, and for seconds nobody listens
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class LinkPlan:
 
 
 def random_plan(seed: int, *, reach: int = 20_000) -> LinkPlan:
-    """Return a plan with one or two troubles, the same for the same seed.
+    """Return a plan with one or two troubles, the same for the same seed; no outage.
 
     Args:
         seed: Where the choices come from.
@@ -105,7 +106,8 @@ def random_plan(seed: int, *, reach: int = 20_000) -> LinkPlan:
     """
     draw = random.Random(seed)  # noqa: S311  (no secret)
     troubles = []
-    for kind in draw.sample(list(TroubleKind), draw.choice((1, 1, 2))):
+    kinds = [kind for kind in TroubleKind if kind is not TroubleKind.OUTAGE]
+    for kind in draw.sample(kinds, draw.choice((1, 1, 2))):
         downwards = kind is TroubleKind.TRUNCATE_CHUNKED or draw.random() < 0.8
         troubles.append(
             Trouble(
@@ -225,13 +227,24 @@ class Disturber:
 
 @dataclass(slots=True)
 class Link:
-    """One connection through the proxy: its plan and the bytes that passed on."""
+    """One connection through the proxy: its plan and the bytes that passed on.
+
+    ``came`` and ``went`` are what the server sent and what the client got, where they differ.
+    """
 
     plan: LinkPlan
     up: int = 0
     down: int = 0
     troubles: int = 0
     closed: bool = False
+    came: bytearray = field(default_factory=bytearray)
+    went: bytearray = field(default_factory=bytearray)
+
+    @property
+    def spoils(self) -> bool:
+        """Whether bytes on their way down are changed: then both sides are kept to compare."""
+        kinds = {t.kind for t in self.plan.troubles if t.direction is Direction.DOWN}
+        return not kinds.isdisjoint({TroubleKind.GARBAGE, TroubleKind.DUPLICATE})
 
 
 class _Cut(Exception):
@@ -257,11 +270,14 @@ class _Pump:
         self._disturber = Disturber([t for t in link.plan.troubles if t.direction is direction])
         self._drip: Trouble | None = None
         self._closed = False
+        self._kept = direction is Direction.DOWN and link.spoils
 
     async def run(self) -> None:
         """Pump until the sender ends or a trouble does."""
         await self._do_all(b"")
         while data := await self._reader.read(_READ):
+            if self._kept:
+                self._link.came += data
             await self._do_all(data)
         if not self._closed:
             self._writer.write_eof()
@@ -286,6 +302,8 @@ class _Pump:
             await asyncio.sleep(self._drip.seconds or 0)
 
     async def _put(self, data: bytes) -> None:
+        if self._kept:
+            self._link.went += data
         self._writer.write(data)
         await self._writer.drain()
         name = self._direction.value
@@ -297,6 +315,10 @@ class _Pump:
                 await delivered(self._writer.transport)
                 if trouble.reset:
                     reset(self._writer.transport)
+                raise _Cut
+            case TroubleKind.OUTAGE:
+                await delivered(self._writer.transport)
+                await self._proxy.vanish(trouble.seconds or 0)
                 raise _Cut
             case TroubleKind.HALF_CLOSE:
                 self._closed = True
@@ -320,11 +342,24 @@ class _Proxy:
         self.thawed = asyncio.Event()
         self.thawed.set()
         self._server: asyncio.Server | None = None
+        self._port = 0
+        self._coming_back: asyncio.Task[int] | None = None
         self._tasks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def listen(self, port: int) -> int:
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", port, backlog=512)
-        return int(self._server.sockets[0].getsockname()[1])
+        self._port = int(self._server.sockets[0].getsockname()[1])
+        return self._port
+
+    async def vanish(self, seconds: float) -> None:
+        """Refuse connections for some time."""
+        if self._server is not None:
+            await self.refuse()
+            self._coming_back = asyncio.ensure_future(self._come_back(seconds))
+
+    async def _come_back(self, seconds: float) -> int:
+        await asyncio.sleep(seconds)
+        return await self.listen(self._port)
 
     async def refuse(self) -> None:
         if self._server is not None:

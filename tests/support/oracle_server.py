@@ -409,7 +409,10 @@ class _Core:
         """Start to accept connections; return the port."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: HttpConnection(self._serve), "127.0.0.1", port, backlog=512
+            lambda: HttpConnection(self._serve, old=self.settings.http10),
+            "127.0.0.1",
+            port,
+            backlog=512,
         )
         return int(self._server.sockets[0].getsockname()[1])
 

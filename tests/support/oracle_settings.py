@@ -100,6 +100,7 @@ class Settings:
     echo: bool = False
     features: tuple[Feature | str, ...] = (Feature.LOGPROBS, Feature.USAGE)
     gzip: bool = False
+    http10: bool = False
     truncates: int = 0  # tokens dropped from the beginning of a completion's prompt
     null_bound: bool = True  # a completion's max_tokens may be null (SGLang refuses that)
     spelled_as: str = "prompt"  # the field of /detokenize's answer; SGLang's is "text"

@@ -286,7 +286,9 @@ def test_splits_do_not_change_what_a_disturber_does(
 def test_a_seed_means_a_plan() -> None:
     plans = [random_plan(seed) for seed in range(300)]
     assert plans == [random_plan(seed) for seed in range(300)]
-    assert {trouble.kind for plan in plans for trouble in plan.troubles} == set(TroubleKind)
+    assert {trouble.kind for plan in plans for trouble in plan.troubles} == set(TroubleKind) - {
+        TroubleKind.OUTAGE
+    }
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -305,3 +307,19 @@ def test_unknown_words_are_refused() -> None:
         Trouble("explode")
     with pytest.raises(ValueError, match="no host and port"):
         FaultProxy("localhost")
+
+
+def test_an_outage_ends(echo: Echo) -> None:
+    with FaultProxy(echo.url) as proxy:
+        proxy.enqueue(LinkPlan(Trouble("outage", after_bytes=10, seconds=0.1)))
+        assert fetch(proxy)[0] == REPLY[:10]
+        refused, data = 0, b""
+        deadline = time.monotonic() + 5
+        while not data and time.monotonic() < deadline:
+            try:
+                data, _ = fetch(proxy)
+            except ConnectionRefusedError:
+                refused += 1
+                time.sleep(0.002)
+        assert refused
+        assert data == REPLY
