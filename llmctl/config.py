@@ -23,11 +23,12 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 from llmctl.durations import parse_duration
 from llmctl.errors import UsageError
 from llmctl.events import Guarantee
+from llmctl.prices import Prices
 from llmctl.profiles import PRESETS, RESERVED, Api, PrefixDialect, Profile, checked_url, nearest
 
 if TYPE_CHECKING:
@@ -286,6 +287,18 @@ def _command(value: object) -> str | tuple[str, ...]:
     raise _WrongTypeError("a command: a string or a list of strings")
 
 
+def _prices(value: object) -> Prices:
+    match value:
+        case [read, written] if _is_price(read) and _is_price(written):
+            return Prices(float(read), float(written))
+        case _:
+            raise _WrongTypeError("two numbers: dollars for a million tokens, read and written")
+
+
+def _is_price(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
 def _preset(value: object) -> Profile:
     try:
         return PRESETS[_text(value)]
@@ -331,5 +344,6 @@ _PROFILE_SETTINGS: dict[str, Callable[[object], Any]] = {
     "accepts_seed": _flag,
     "usage_in_stream": _flag,
     "max_tokens_field": _text,
+    "price": _prices,
     "background": _flag,
 }

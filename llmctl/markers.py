@@ -20,6 +20,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from llmctl.errors import UsageError
 from llmctl.events import Action
 
 DEFAULT_MARKERS: Mapping[str, Action] = {
@@ -185,7 +186,7 @@ def parse_markers(specs: Iterable[str]) -> dict[str, Action]:
     """Read ``TEXT[=pause|stop|ask]`` as the command line has it; no action means pause.
 
     Raises:
-        ValueError: a marker is empty. (``A=b`` with an unknown action is the text ``A=b``.)
+        UsageError: a marker is empty. (``A=b`` with an unknown action is the text ``A=b``.)
     """
     markers = {}
     for spec in specs:
@@ -193,6 +194,5 @@ def parse_markers(specs: Iterable[str]) -> dict[str, Action]:
         known = action in set(Action) and bool(_)
         markers[text if known else spec] = Action(action) if known else Action.PAUSE
     if "" in markers:
-        message = "a marker can't be empty"
-        raise ValueError(message)
+        raise UsageError("A marker can't be empty.", "Write TEXT, or TEXT=pause, stop or ask.")
     return markers

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from llmctl.errors import UsageError
+from llmctl.prices import Prices
 
 if TYPE_CHECKING:
     from llmctl.environment import Environment
@@ -94,6 +95,7 @@ class Profile:
         max_tokens_field: the body's field for the bound on the reply.
         token_counts: how it tells its tokens; None where it is not known to.
         token_prompts: completions take token ids as a prompt, and say which they had.
+        price: what its tokens cost, where the person has said so.
         background: replies are asked for in the background (Responses), which stores them there.
         keeps_runs: a response in the background is not known to be lost or ignored.
     """
@@ -115,6 +117,7 @@ class Profile:
     max_tokens_field: str = "max_tokens"
     token_counts: TokenCounts | None = None
     token_prompts: bool = False
+    price: Prices | None = None
     background: bool = False
     keeps_runs: bool = True
 

@@ -18,11 +18,12 @@ from dataclasses import replace
 from llmctl.batch.job import Job
 from llmctl.batch.lines import Shard
 from llmctl.batch.program import Program, Report
-from llmctl.batch.tally import Prices, Tally
+from llmctl.batch.tally import Tally
 from llmctl.batch.watchers import Progress
 from llmctl.config import load
 from llmctl.environment import Environment
 from llmctl.keys import find_key
+from llmctl.prices import Prices
 from llmctl.profiles import Profile
 
 __all__ = ["Job", "Prices", "Progress", "Report", "Shard", "Tally", "run"]

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from llmctl.batch.lines import Shard
-from llmctl.batch.tally import Prices
 from llmctl.conversation import Options
 from llmctl.errors import UsageError
 from llmctl.events import Action
+from llmctl.prices import Prices
 
 PLACE = "{shard}"
 GRACE_S = 20.0

@@ -7,24 +7,14 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from llmctl.prices import Prices
+
 RATE_S = 10.0
 """Seconds over which tokens a second are averaged."""
 
 _DURATIONS = 200
 _ENOUGH = 5
 _TICKS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Prices:
-    """What tokens cost, in dollars a million."""
-
-    prompt: float
-    completion: float
-
-    def of(self, prompt_tokens: float, completion_tokens: float) -> float:
-        """Return dollars."""
-        return (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1e6
 
 
 @dataclass(slots=True)

@@ -47,6 +47,7 @@ from llmctl.events import (
 )
 from llmctl.journal import Header, Journal, NoJournal, Recorded
 from llmctl.output import Output
+from llmctl.prices import Cost, cost_of
 from llmctl.profiles import Selection
 from llmctl.records import new_id
 from llmctl.replies import content_of
@@ -118,6 +119,7 @@ class Chat:
         self.leaving: int | None = None
         self.last: Finished | None = None
         self.stopped_at: float | None = None
+        self.spent: Cost | None = None
         self.plain = config.plain
         self._make_back_end = make_back_end
         self._make_screen = make_screen
@@ -336,13 +338,23 @@ class Chat:
         before = content_of(recorded)[0] if recorded is not None else ""
         standing = self.history.standing
         await _in_thread(self.history.settle, journal, header, before + view.text, self.last.end)
-        self._after(self.last, live)
+        self._after(self.last, live, self._paid(self.last, header.request, recorded))
         if self.leaving is None and not self.last.position.chars:
             await self._take_back(header.request.messages[-1].content, standing)
 
-    def _after(self, finished: Finished, live: LiveReply) -> None:
+    def _paid(self, finished: Finished, request: Request, recorded: Recorded | None) -> Cost | None:
+        """Return what a reply has cost, where prices are known, and add it up."""
+        profile = self.setup.selection.profile
+        if profile is None or profile.price is None:
+            return None
+        whole = recorded is None and finished.end.status is Status.COMPLETE
+        cost = cost_of(finished, request, profile.price, whole=whole)
+        self.spent = cost if self.spent is None else self.spent + cost
+        return cost
+
+    def _after(self, finished: Finished, live: LiveReply, cost: Cost | None) -> None:
         """Say how the reply ended, and what follows from it for the chat."""
-        for line in ending(finished, live.resumed):
+        for line in ending(finished, live.resumed, cost):
             self.desk.screen.line(line)
         self.stopped_at = time.monotonic() if finished.end is End.SIGINT else None
         if live.left or finished.end in {End.SIGTERM, End.SIGHUP}:

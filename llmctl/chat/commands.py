@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
+from llmctl.chat.ending import figures
 from llmctl.chat.on_records import OnRecords
 from llmctl.chat.on_replies import OnReplies
 from llmctl.clocks import Limits
@@ -17,7 +18,6 @@ from llmctl.durations import parse_duration
 from llmctl.errors import LlmctlError, UsageError
 from llmctl.markers import parse_markers
 from llmctl.profiles import nearest, resolve_model
-from llmctl.talk import at
 from llmctl.templates import all_templates, load_template
 
 _LIMITS = {"first-token": "first_token", "idle": "idle", "total": "total"}
@@ -119,14 +119,11 @@ class Commands(OnReplies, OnRecords):
     def do_stats(self, argument: str) -> None:  # noqa: ARG002
         """Show the figures of the last reply and of the conversation."""
         chat = self._chat
-        chat.say(f"conversation {chat.history.id}: {len(chat.history.messages)} messages")
+        spent = "" if chat.spent is None else f", {chat.spent} in this session"
+        said = len(chat.history.messages)
+        chat.say(f"conversation {chat.history.id}: {said} messages{spent}")
         if chat.last is not None:
-            timing, first = chat.last.timing, chat.last.timing.first_token_s
-            wait = "" if first is None else f", first token after {first:.2f} s"
-            paused = f", paused for {timing.paused_s:.1f} s" if timing.paused_s else ""
-            chat.say(
-                f"last reply: {at(chat.last.position)}, {timing.duration_s:.1f} s{wait}{paused}"
-            )
+            chat.say(f"last reply: {', '.join(figures(chat.last))}")
 
     def do_clear(self, argument: str) -> None:  # noqa: ARG002
         """Clear the screen; the conversation stays."""

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from llmctl.events import End, Finished, Resumed
+from llmctl.prices import Cost
 from llmctl.talk import at
 
 GOES_ON = "/resume goes on, /drop forgets it; a new message keeps it as it is"
 """What a person may do with a reply that was stopped."""
 
 
-def ending(finished: Finished, resumed: Resumed | None) -> list[str]:
+def ending(finished: Finished, resumed: Resumed | None, cost: Cost | None = None) -> list[str]:
     """Return the lines that say how a reply ended."""
     facts = [at(finished.position), f"{finished.timing.duration_s - finished.timing.paused_s:.1f}s"]
+    if finished.timing.first_token_s is not None:
+        facts.append(f"first token {finished.timing.first_token_s:.1f}s")
     if finished.timing.tokens_per_s is not None:
         facts.append(f"{finished.timing.tokens_per_s:.0f} tok/s")
+    if cost is not None:
+        facts.append(str(cost))
     facts.append(_outcome(finished))
     if resumed is not None:
         facts.append(f"resumed: {resumed.strategy}, {resumed.guarantee}")
@@ -23,6 +28,23 @@ def ending(finished: Finished, resumed: Resumed | None) -> list[str]:
         if finished.problem.hint is not None:
             lines.append(f"hint: {finished.problem.hint}")
     return lines
+
+
+def figures(finished: Finished) -> list[str]:
+    """Return what is known of a reply in figures."""
+    timing, usage = finished.timing, finished.usage
+    found = [at(finished.position), f"{timing.duration_s:.1f} s"]
+    if timing.first_token_s is not None:
+        found.append(f"first token after {timing.first_token_s:.2f} s")
+    if timing.tokens_per_s is not None:
+        found.append(f"{timing.tokens_per_s:.0f} tok/s")
+    if timing.paused_s:
+        found.append(f"paused for {timing.paused_s:.1f} s")
+    if usage is not None and usage.prompt_tokens is not None:
+        found.append(f"{usage.prompt_tokens:,} tok read")
+    if usage is not None and usage.completion_tokens is not None:
+        found.append(f"{usage.completion_tokens:,} tok written, as the back end counts")
+    return found
 
 
 def _outcome(finished: Finished) -> str:

@@ -11,6 +11,7 @@ from llmctl.config import Config
 from llmctl.environment import Environment
 from llmctl.errors import LlmctlError
 from llmctl.events import Finished, Guarantee
+from llmctl.prices import Cost
 from llmctl.profiles import Selection
 
 
@@ -25,6 +26,7 @@ class ChatPort(Protocol):
     leaving: int | None
     last: Finished | None
     stopped_at: float | None
+    spent: Cost | None
     plain: bool
 
     def say(self, text: str) -> None:

@@ -93,25 +93,34 @@ def markers_from(
     """
     if no_markers:
         if specs:
-            raise UsageError("--marker and --no-markers exclude each other.")
+            raise UsageError("--marker and --no-markers exclude each other.", "Leave one out.")
         return {}
-    try:
-        return {**template, **parse_markers(specs or ())}
-    except ValueError as error:
-        raise UsageError(f"--marker: {error}.") from error
+    return {**template, **parse_markers(specs or ())}
 
 
 def _schema(file: Path) -> Mapping[str, Any]:
     try:
-        schema = json.loads(file.read_text("utf-8"))
+        schema = json.loads(file.read_bytes())
     except (OSError, ValueError) as error:
-        raise UsageError(f"The schema {file} can't be read: {_why(error)}.") from error
+        raise UsageError(f"The schema {file} can't be read: {_why(error)}.", _A_SCHEMA) from error
     if not isinstance(schema, dict):
-        raise UsageError(f"The schema {file} is not a JSON object.")
+        raise UsageError(f"The schema {file} is not a JSON object.", _A_SCHEMA)
+    named = schema.get("type", [])
+    for each in named if isinstance(named, list) else [named]:
+        if each not in _TYPES:
+            raise UsageError(f"The schema {file} has a type that is none: {each}.", _A_SCHEMA)
     return schema
 
 
+_A_SCHEMA = 'It looks like {"type": "object", "properties": {…}, "required": […]}.'
+_TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
+
+
 def _why(error: Exception) -> str:
-    if isinstance(error, UnicodeDecodeError):
-        return "it is not UTF-8 text"
-    return getattr(error, "strerror", None) or str(error)
+    match error:
+        case UnicodeDecodeError():
+            return "it is not UTF-8 text"
+        case json.JSONDecodeError():
+            return f"line {error.lineno} is not JSON ({error.msg})"
+        case _:
+            return getattr(error, "strerror", None) or str(error)

@@ -180,7 +180,7 @@ def start(  # noqa: PLR0913  (each parameter is an option)
             retries=retries,
             rpm=rpm,
             tpm=tpm,
-            prices=prices_of(price),
+            prices=prices_of(price, config),
             max_cost=max_cost,
             max_output_tokens=max_output_tokens,
             max_requests=max_requests,

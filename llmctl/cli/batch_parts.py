@@ -16,12 +16,12 @@ from llmctl.batch.merge import Merged
 from llmctl.batch.program import Program
 from llmctl.batch.rules import DEFAULT_SHARE
 from llmctl.batch.status import BatchStatus
-from llmctl.batch.tally import Prices
 from llmctl.batch.watchers import Bar, Events, Lines, Progress
 from llmctl.cli.invocation import Invocation
 from llmctl.config import Config
 from llmctl.environment import Environment
 from llmctl.errors import UsageError
+from llmctl.prices import Prices
 
 
 def run_job(
@@ -139,14 +139,16 @@ def failures_of(text: str | None) -> tuple[int | None, float | None]:
     return (int(value), None) if number == text else (None, value / 100)
 
 
-def prices_of(text: str | None) -> Prices | None:
-    """Read ``--price``.
+def prices_of(text: str | None, config: Config) -> Prices | None:
+    """Read ``--price``; without it, the profile's prices hold.
 
     Raises:
         UsageError: it is not two numbers.
     """
     if text is None:
-        return None
+        name = "" if config.base_url or config.model is None else config.model
+        profile = config.profiles.get(name.partition("/")[0])
+        return None if profile is None else profile.price
     try:
         prompt, completion = map(float, text.split(","))
     except ValueError:

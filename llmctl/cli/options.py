@@ -174,7 +174,8 @@ def key_values(given: Iterable[str] | None, option: str) -> dict[str, str]:
     for word in given or ():
         key, equals, value = word.partition("=")
         if not key or not equals:
-            raise UsageError(f"{option} takes KEY=VALUE, not '{word}'.")
+            example = f"Write {option} {key or 'KEY'}=VALUE."
+            raise UsageError(f"{option} takes KEY=VALUE, not '{word}'.", example)
         pairs[key] = value
     return pairs
 

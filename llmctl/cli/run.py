@@ -107,7 +107,7 @@ def run(  # noqa: PLR0913  (each parameter is an option)
     invocation = here(context)
     env = invocation.env
     if as_json and extract is not None:
-        raise UsageError("--json and --extract exclude each other.")
+        raise UsageError("--json and --extract exclude each other.", "Leave one out.")
     config = invocation.config(
         model=model, base_url=base_url, api=api, api_key_env=api_key_env,
         temperature=temperature, top_p=top_p, max_tokens=max_tokens,

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmctl.errors import UsageError
 from llmctl.events import Action
 from llmctl.markers import DEFAULT_MARKERS, Marker, MarkerScanner, Text, parse_markers
 
@@ -180,7 +181,7 @@ def test_markers_on_the_command_line() -> None:
         "E=F": Action.PAUSE,
     }
     for empty in ("", "=stop"):
-        with pytest.raises(ValueError, match="empty"):
+        with pytest.raises(UsageError, match="empty"):
             parse_markers([empty])
     with pytest.raises(ValueError, match="empty"):
         MarkerScanner({"": Action.STOP})
