@@ -342,6 +342,7 @@ _PROFILE_SETTINGS: dict[str, Callable[[object], Any]] = {
     "prefix_base_url": _url,
     "prefix_echoed": _flag,
     "accepts_seed": _flag,
+    "seed_field": _text,
     "usage_in_stream": _flag,
     "max_tokens_field": _text,
     "price": _prices,

@@ -6,6 +6,7 @@
     ├── UsageError              bad input or options                          2
     ├── Refused                 the back end said no: key, model, request     3
     │   ├── ContextFull         the prompt does not fit the context           3
+    │   ├── PrefixRefused       nothing goes on behind a message's beginning  3
     │   └── Denied              key, account or model: not this request alone 3
     ├── Unreachable             no connection, or no weights to load          4
     ├── ConnectTimedOut         no connection within --connect-timeout      124
@@ -78,6 +79,10 @@ class Denied(Refused):
     def __init__(self, message: str, hint: str | None = None, *, always: bool = False) -> None:
         super().__init__(message, hint)
         self.always = always
+
+
+class PrefixRefused(Refused):
+    """The model does not go on behind the beginning of its own message."""
 
 
 class Unreachable(LlmctlError):

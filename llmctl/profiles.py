@@ -90,7 +90,8 @@ class Profile:
         prefix_base_url: the address for such requests, where it is another one.
         prefix_echoed: its answer to such a request repeats the prefix.
         prefix_keeps_blanks: it is known not to trim the blanks at a prefix's end.
-        accepts_seed: a ``seed`` in the body is known not to be refused.
+        accepts_seed: a seed in the body is known not to be refused.
+        seed_field: the body's field for it.
         usage_in_stream: ``stream_options.include_usage`` is known not to be refused.
         max_tokens_field: the body's field for the bound on the reply.
         token_counts: how it tells its tokens; None where it is not known to.
@@ -113,6 +114,7 @@ class Profile:
     prefix_echoed: bool = False
     prefix_keeps_blanks: bool = False
     accepts_seed: bool = False
+    seed_field: str = "seed"
     usage_in_stream: bool = True
     max_tokens_field: str = "max_tokens"
     token_counts: TokenCounts | None = None
@@ -159,13 +161,15 @@ _PRESETS = (
         prefix=PrefixDialect.PREFIX_FLAG,
         prefix_base_url="https://api.deepseek.com/beta",
     ),
-    # Its word for the seed is another one, and it reports usage without being asked.
+    # It reports usage without being asked.
     _service(
         "mistral",
         "https://api.mistral.ai/v1",
         "MISTRAL_API_KEY",
         prefix=PrefixDialect.PREFIX_FLAG,
         prefix_echoed=True,
+        accepts_seed=True,
+        seed_field="random_seed",
         usage_in_stream=False,
     ),
     _service(

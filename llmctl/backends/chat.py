@@ -8,6 +8,7 @@ read as bytes and decoded by us (`llmctl.backends.chat_stream`).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llmctl.backends.chat_body import chat_body
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     import httpx2
 
     from llmctl.backends.openai_client import OpenAiClient
+
+
+_NEWER_BOUND = "max_completion_tokens"
 
 
 class ChatBackEnd(ServerBackEnd):
@@ -88,6 +92,13 @@ class ChatBackEnd(ServerBackEnd):
             raise StrategyUnavailable("There is no text yet to go on behind.")
         sent = after.text if self._profile.prefix_keeps_blanks else after.text.rstrip()
         return sent, after.text[len(sent) :]
+
+    def _leave_out(self, refusal: str) -> bool:
+        """Bound the reply by the newer field where a server asks for that by name."""
+        if _NEWER_BOUND in refusal and self._profile.max_tokens_field != _NEWER_BOUND:
+            self._profile = replace(self._profile, max_tokens_field=_NEWER_BOUND)
+            return True
+        return super()._leave_out(refusal)
 
     async def _post(self, client: OpenAiClient, request: Request, sent: str) -> httpx2.Response:
         body = chat_body(self._profile, request, usage=self._usage, after=sent)

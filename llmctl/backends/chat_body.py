@@ -66,7 +66,7 @@ def chosen_fields(options: Options, profile: Profile) -> dict[str, Any]:
     fields = {
         "temperature": options.temperature,
         "top_p": options.top_p,
-        "seed": options.seed,
+        profile.seed_field: options.seed,
         profile.max_tokens_field: options.max_tokens,
         "stop": list(options.stop) or None,
         "response_format": _schema(options.schema) if options.schema is not None else None,

@@ -24,6 +24,37 @@ _CONTEXT_TOKENS = re.compile(
 )
 
 
+_PREFIX = re.compile(
+    r"assistant (?:message|response) prefill|prefilling assistant messages"  # Anthropic, llama.cpp
+    r"|ending with a model turn|must end with a user (?:message|turn)"  # Gemini, Anthropic
+    r"|expected last role|assistant messages at the end of the list"  # Mistral, llama.cpp
+    r"|expected .?thinking.? or .?redacted_thinking"  # Anthropic, with thinking
+    r"|continue_final_message|final message is not an assistant|substring not found",  # vLLM
+    re.IGNORECASE,
+)
+_FIELD = re.compile(
+    r"""(?:un(?:supported|recognized|known)|invalid)\ (?:parameter|request\ argument|field|value)
+        s?\b[^'`"\w]*(?:supplied|for|:)*[\s:]*['`"]?(?P<first>[a-z_]+)
+    |   ['`"](?P<then>[a-z_]+)['`"]\ (?:is\ (?:not\ supported|unsupported)|does\ not\ support)
+    |   (?P<where>[a-z_]+):\ extra\ inputs\ are\ not\ permitted""",
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+def refuses_prefix(body: object) -> bool:
+    """Say whether an error is about the beginning of a message that was to be gone on with."""
+    return _PREFIX.search(message(body)) is not None
+
+
+def refused_field(body: object) -> str | None:
+    """Return the field of the request that an error is about; None if it names none."""
+    param = body.get("param") if isinstance(body, Mapping) else None
+    if isinstance(param, str) and param:
+        return param.partition(".")[0].partition("[")[0]
+    found = _FIELD.search(message(body))
+    return next(filter(None, found.groups()), None) if found else None
+
+
 def sentence(body: object, secret: str | None) -> str:
     """Return the server's own sentence: one line, fit for a terminal, without the key.
 

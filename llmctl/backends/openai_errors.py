@@ -22,6 +22,8 @@ from llmctl.backends.error_bodies import (
     codes,
     context_tokens,
     is_context_full,
+    refused_field,
+    refuses_prefix,
     retry_after_s,
     sentence,
 )
@@ -32,6 +34,7 @@ from llmctl.errors import (
     Disconnected,
     LlmctlError,
     Overloaded,
+    PrefixRefused,
     Refused,
     Unreachable,
 )
@@ -48,6 +51,21 @@ _PASSING = {
     HTTPStatus.TOO_MANY_REQUESTS,
 }
 _BUSY = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, 529}
+_STOP = "Leave out --stop; --marker TEXT=stop ends a reply at a text."
+_HINTS: Mapping[str, str] = {
+    "stop": _STOP,
+    "seed": "Leave out --seed.",
+    "temperature": "Leave out --temperature.",
+    "top_p": "Leave out --top-p.",
+    "max_tokens": "Choose another --max-tokens, or none.",
+    "max_completion_tokens": "Choose another --max-tokens, or none.",
+    "max_output_tokens": "Choose another --max-tokens, or none.",
+    "response_format": "This model takes no --schema, or not this one.",
+    "text": "This model takes no --schema, or not this one.",
+    "background": "Leave out background: this server generates nothing unheard.",
+    "store": "A response in the background has to be stored: leave out store=false.",
+}
+"""What to do about a field that a server does not take."""
 _CHECK_URL = "Check the URL; most servers want one that ends in /v1."
 
 
@@ -146,7 +164,13 @@ class Explainer:
                 return Denied(said, "Check the model's name and the URL.")
             case HTTPStatus.NOT_FOUND | HTTPStatus.METHOD_NOT_ALLOWED:
                 return Denied(f"{self.server} knows no such address (HTTP {status}).", _CHECK_URL)
-        return Refused(said or f"{self.server} refused the request (HTTP {status}).")
+        if refuses_prefix(body):
+            return PrefixRefused(
+                f"{self.server} does not go on behind the beginning of a message: {said}",
+                "Choose a model that does, or allow --require best-effort.",
+            )
+        hint = _HINTS.get(refused_field(body) or "")
+        return Refused(said or f"{self.server} refused the request (HTTP {status}).", hint)
 
     def _key_refused(self, status: int, said: str) -> Refused:
         """Say that the key is wrong; the server's sentence for 401 repeats part of it."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llmctl.conversation import Prefix, Request
-from llmctl.errors import BelowRequire, Refused, StrategyUnavailable
+from llmctl.errors import BelowRequire, PrefixRefused, Refused, StrategyUnavailable
 from llmctl.events import Guarantee, Strategy
 from llmctl.resume.continuation import Continuation
 from llmctl.resume.cursor import ReadOn
@@ -112,7 +112,7 @@ class Ladder:
             async with AsyncExitStack() as attempt:
                 try:
                     opened = await attempt.enter_async_context(rung.open(standing, self.back_end))
-                except StrategyUnavailable as error:
+                except (StrategyUnavailable, PrefixRefused) as error:
                     reasons.append(f"{rung.strategy}: {error.message}")
                     continue
                 except Refused as error:  # this way of asking, or all asking: the next will tell

@@ -1,88 +1,170 @@
-"""What is sent to each back end known by name, and what docs/backends.md says of it."""
+"""Golden transcripts: what each back end known by name is sent, as its maker documents it.
+
+The bodies are those that a strict server of that dialect received, not those that we meant to
+send.
+"""
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from llmctl.backends.chat import ChatBackEnd
-from llmctl.backends.chat_body import chat_body
 from llmctl.conversation import Message, Options, Request
 from llmctl.events import Strategy
-from llmctl.profiles import PRESETS
+from llmctl.profiles import PRESETS, Api
+from llmctl.session import BackEnd
+from tests.support.cuts import gone_on, ladder_of, received, whole
+from tests.support.dialects import DIALECTS, Dialect, back_end
+from tests.support.oracle_server import OracleServer
 
-DOCS = Path(__file__).parents[2] / "docs" / "backends.md"
-ASK = Request(
-    "m",
-    (Message("user", "Hello"),),
-    Options(temperature=0.5, seed=7, max_tokens=9, stop=("END",)),
-)
-USER = {"role": "user", "content": "Hello"}
-PLAIN = {"role": "assistant", "content": "Once"}
-COMMON = {"model": "m", "stream": True, "temperature": 0.5, "seed": 7, "stop": ["END"]}
+pytestmark = pytest.mark.anyio
+
+CHOSEN = Options(temperature=0.5, seed=7, max_tokens=99, stop=("zz",))
+QUESTION = "Hello length=40 there"
+USER = {"role": "user", "content": QUESTION}
+COMMON = {"model": "oracle", "stream": True, "temperature": 0.5, "stop": ["zz"]}
 USAGE = {"stream_options": {"include_usage": True}}
-BOUND = {"max_tokens": 9}
+BOUND = {"max_tokens": 99}
+SEED = {"seed": 7}
+TRAILING: dict[str, Any] = {}
+PREFIX = {"prefix": True}
+FLAGS = {"continue_final_message": True, "add_generation_prompt": False}
 
-# What each maker documents: the fields besides the common ones, the message that is gone on
-# with, and the fields that go with it.
-GOLDEN: dict[str, tuple[dict[str, Any], dict[str, Any] | None, dict[str, Any]]] = {
-    "openai": ({**USAGE, "max_completion_tokens": 9}, None, {}),
-    "anthropic": ({**USAGE, **BOUND}, None, {}),
-    "gemini": ({**USAGE, **BOUND}, None, {}),
-    "openrouter": ({**USAGE, **BOUND}, None, {}),
-    "deepseek": ({**USAGE, **BOUND}, {**PLAIN, "prefix": True}, {}),
-    "mistral": (BOUND, {**PLAIN, "prefix": True}, {}),
-    "groq": ({**USAGE, **BOUND}, PLAIN, {}),
-    "ollama": ({**USAGE, **BOUND}, None, {}),
-    "llamacpp": ({**USAGE, **BOUND, "timings_per_token": True}, PLAIN, {}),
-    "vllm": (
-        {**USAGE, **BOUND, "return_token_ids": True},
-        PLAIN,
-        {"continue_final_message": True, "add_generation_prompt": False},
-    ),
-    "sglang": (
-        {**USAGE, **BOUND},
-        PLAIN,
-        {"continue_final_message": True, "add_generation_prompt": False},
-    ),
-    "lmstudio": ({**USAGE, **BOUND}, None, {}),
+# The fields besides the common ones; what marks the message that is gone on with; the fields
+# that go with it. None where nothing is known to go on.
+CHAT: dict[str, tuple[dict[str, Any], dict[str, Any] | None, dict[str, Any]]] = {
+    "openai": ({**USAGE, **SEED, "max_completion_tokens": 99}, None, {}),
+    "anthropic": ({**USAGE, **SEED, **BOUND}, None, {}),
+    "gemini": ({**USAGE, **SEED, **BOUND}, None, {}),
+    "openrouter": ({**USAGE, **SEED, **BOUND}, None, {}),
+    "deepseek": ({**USAGE, **SEED, **BOUND}, PREFIX, {}),
+    "mistral": ({**BOUND, "random_seed": 7}, PREFIX, {}),
+    "groq": ({**USAGE, **SEED, **BOUND}, TRAILING, {}),
+    "ollama": ({**USAGE, **SEED, **BOUND}, None, {}),
+    "llamacpp": ({**USAGE, **SEED, **BOUND, "timings_per_token": True}, TRAILING, {}),
+    "vllm": ({**USAGE, **SEED, **BOUND, "return_token_ids": True}, TRAILING, FLAGS),
+    "sglang": ({**USAGE, **SEED, **BOUND}, TRAILING, FLAGS),
+    "lmstudio": ({**USAGE, **SEED, **BOUND}, None, {}),
 }
+COMPLETIONS: dict[str, dict[str, Any]] = {
+    "openai": {},
+    "ollama": {},
+    "llamacpp": {"timings_per_token": True},
+    "vllm": {"return_token_ids": True},
+    "sglang": {"return_token_ids": True},
+    "lmstudio": {},
+}
+RESPONSES = {"openai": True, "llamacpp": False, "vllm": True}  # kept in the background
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
 
 
 def test_every_preset_has_its_bodies() -> None:
-    assert GOLDEN.keys() == PRESETS.keys()
+    assert CHAT.keys() == PRESETS.keys()
+    spoken = {(name, api) for name, api in DIALECTS if name in PRESETS}
+    assert spoken == (
+        {(name, Api.CHAT) for name in CHAT}
+        | {(name, Api.COMPLETIONS) for name in COMPLETIONS}
+        | {(name, Api.RESPONSES) for name in RESPONSES}
+    )
 
 
-@pytest.mark.parametrize("name", GOLDEN)
-def test_bodies(name: str) -> None:
-    profile = PRESETS[name]
-    fields, message, flags = GOLDEN[name]
-    fresh = chat_body(profile, ASK, usage=profile.usage_in_stream)
-    assert fresh == {**COMMON, **fields, "messages": [USER]}
-    assert (profile.prefix is None) is (message is None)
-    if message is not None:
-        behind = chat_body(profile, ASK, usage=profile.usage_in_stream, after="Once")
-        assert behind == {**COMMON, **fields, **flags, "messages": [USER, message]}
+async def sent(dialect: Dialect, request: Request, *, more: Strategy | None = None) -> list[Any]:
+    """Ask, go on behind the ninth chunk, and return what the server received."""
+    with OracleServer(dialect.server) as server:
+        made = back_end(dialect, server)
+        if more is not None:
+            made = _only(made, more)
+        async with ladder_of(made, request) as of:
+            chunks = await whole(of)
+            await gone_on(of, received(chunks[:9]), received(chunks))
+        return [(record.method, record.path, record.body) for record in server.requests]
 
 
-def rows() -> dict[str, tuple[list[str], list[str]]]:
-    found = re.findall(r"^\| (\w+) \| ([^|]*) \| ([^|]*) \|", DOCS.read_text(), re.MULTILINE)
-    return {name: (_words(ways), _words(labels)) for name, ways, labels in found}
+def _only(made: BackEnd, way: Strategy) -> BackEnd:
+    setattr(made, "supports", {way: made.supports[way]})  # noqa: B010  (nothing else is tried)
+    return made
 
 
-def _words(cell: str) -> list[str]:
-    return re.findall("[a-z-]+", cell)
+def asking(**changes: Any) -> Request:
+    return Request("oracle", (Message("user", QUESTION),), replace(CHOSEN, **changes))
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_the_table_in_the_docs_is_what_the_program_does(name: str) -> None:
-    supports = dict(ChatBackEnd(PRESETS[name]).supports)
-    del supports[Strategy.INSTRUCT]
-    assert rows()[name] == ([str(way) for way in supports], [str(v) for v in supports.values()])
+@pytest.mark.parametrize("name", CHAT)
+async def test_chat(name: str) -> None:
+    fields, mark, flags = CHAT[name]
+    way = None if mark is None else Strategy.PREFIX
+    fresh, *behind = await sent(DIALECTS[name, Api.CHAT], asking(), more=way)
+    assert fresh == ("POST", "/v1/chat/completions", {**COMMON, **fields, "messages": [USER]})
+    assert len(behind) == (mark is not None)
+    for _, path, body in behind:
+        begun = {"role": "assistant", "content": body["messages"][1]["content"], **(mark or {})}
+        left = {"max_tokens": body["max_tokens"]}
+        assert path == "/v1/chat/completions"
+        assert body == {**COMMON, **fields, **flags, **left, "messages": [USER, begun]}
+        assert begun["content"]
+        assert 0 < body["max_tokens"] < 99
 
 
-def test_the_table_lists_nothing_else() -> None:
-    assert rows().keys() - PRESETS.keys() == {"local"}
+async def test_chat_behind_ids() -> None:
+    request = asking(stop=())
+    fresh, (method, path, body) = await sent(
+        DIALECTS["vllm", Api.CHAT], request, more=Strategy.TOKENS
+    )
+    assert fresh[1] == "/v1/chat/completions"
+    assert (method, path) == ("POST", "/v1/completions")
+    assert all(type(token) is int for token in body["prompt"])
+    common = {name: value for name, value in COMMON.items() if name != "stop"}
+    rest = {"prompt": body["prompt"], "max_tokens": body["max_tokens"], "return_token_ids": True}
+    assert 0 < body["max_tokens"] <= 90
+    assert body == {**common, **SEED, **USAGE, **rest}
+
+
+@pytest.mark.parametrize("name", COMPLETIONS)
+async def test_completions(name: str) -> None:
+    common = {**COMMON, **USAGE, **SEED, **COMPLETIONS[name]}
+    dialect = DIALECTS[name, Api.COMPLETIONS]
+    fresh, (_, path, body) = await sent(dialect, asking(), more=Strategy.PREFIX)
+    assert fresh == ("POST", "/v1/completions", {**common, **BOUND, "prompt": QUESTION})
+    assert path == "/v1/completions"
+    left = {"prompt": body["prompt"], "max_tokens": body["max_tokens"]}
+    assert body == {**common, **left}
+    assert body["prompt"].startswith(QUESTION)
+    assert len(body["prompt"]) > len(QUESTION)
+
+
+@pytest.mark.parametrize("name", ["vllm", "sglang"])
+async def test_completions_behind_ids(name: str) -> None:
+    dialect = DIALECTS[name, Api.COMPLETIONS]
+    _, (_, path, body) = await sent(dialect, asking(stop=()), more=Strategy.TOKENS)
+    assert path == "/v1/completions"
+    assert all(type(token) is int for token in body["prompt"])
+
+
+@pytest.mark.parametrize("name", RESPONSES)
+async def test_responses(name: str) -> None:
+    dialect = DIALECTS[name, Api.RESPONSES]
+    request = asking(seed=None, stop=())
+    body = {
+        "model": "oracle",
+        "input": [USER],
+        "stream": True,
+        "temperature": 0.5,
+        "max_output_tokens": 99,
+    }
+    assert await sent(dialect, request) == [("POST", "/v1/responses", body)]
+    stored = request.with_options(extra={"background": True})
+    fresh, *more = await sent(dialect, stored)
+    assert fresh == ("POST", "/v1/responses", {**body, "background": True, "store": True})
+    assert bool(more) is RESPONSES[name]
+    if more:
+        method, path, read = more[0]
+        at = path.partition("starting_after=")
+        assert (method, read) == ("GET", None)
+        assert at[0] == "/v1/responses/resp_0?stream=true&"
+        assert int(at[2]) > 4

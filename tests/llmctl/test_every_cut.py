@@ -74,7 +74,9 @@ CASES: dict[str, Case] = {
         "anthropic", Settings(prefill=Prefill.REJECTED), None, known=TRAILING
     ),
     "deepseek": Case("deepseek", Settings(prefill=Prefill.PREFIX, features=USAGE), PREFIX),
-    "mistral": Case("mistral", Settings(prefill=Prefill.PREFIX, echo=True), PREFIX),
+    "mistral": Case(
+        "mistral", Settings(prefill=Prefill.PREFIX, echo=True, seed_field="random_seed"), PREFIX
+    ),
     "groq": Case("groq", Settings(), PREFIX),
     "a template that trims": Case("groq", Settings(trim=True), PREFIX),
     "llamacpp": Case("llamacpp", Settings(features=(*USAGE, Feature.TIMINGS)), PREFIX),

@@ -96,6 +96,7 @@ class Settings:
     strict: bool = True
     prefill: Prefill | str = Prefill.CONTINUE
     prefix_field: str = "prefix"
+    seed_field: str = "seed"
     rejection: str = ANTHROPIC_REJECTION
     echo: bool = False
     features: tuple[Feature | str, ...] = (Feature.LOGPROBS, Feature.USAGE)
@@ -123,6 +124,7 @@ class Settings:
             features=frozenset(Feature(name) for name in self.features),
             strict=self.strict,
             models=self.models,
+            seed_field=self.seed_field,
             null_bound=self.null_bound,
         )
 

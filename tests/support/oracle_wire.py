@@ -104,6 +104,7 @@ class Rules:
     features: frozenset[Feature] = frozenset({Feature.LOGPROBS, Feature.USAGE})
     strict: bool = True
     models: tuple[str, ...] = ("oracle",)
+    seed_field: str = "seed"
     null_bound: bool = True  # a completion's max_tokens may be null, which is no bound (vLLM)
 
 
@@ -265,8 +266,8 @@ def parse_completion(body: object, rules: Rules) -> ChatRequest:
     given = {name: value for name, value in body.items() if value is not None}
     if not rules.null_bound and body.get("max_tokens", _COMPLETION_BOUND) is None:
         raise ApiError(400, "max_tokens: Input should be a valid integer", param="max_tokens")
-    ids = {"return_token_ids": is_a(bool)} if Feature.TOKEN_IDS in rules.features else {}
-    check_each(given, {**_COMPLETION_FIELDS, **ids}, rules)
+    told = {_FEATURE_FIELDS[f]: is_a(bool) for f in rules.features if f in _FEATURE_FIELDS}
+    check_each(given, {**_COMPLETION_FIELDS, **told}, rules)
     for name in ("model", "prompt", "stream"):
         if not given.get(name):
             raise ApiError(400, f"You must provide a {name} parameter.", param=name)
@@ -289,7 +290,7 @@ def bare(text: str) -> tuple[int, ...]:
 
 
 def _check_fields(given: Mapping[str, object], rules: Rules) -> None:
-    known = dict(_FIELDS)
+    known = {rules.seed_field if name == "seed" else name: c for name, c in _FIELDS.items()}
     if rules.prefill is Prefill.CONTINUE_FINAL_MESSAGE:
         known.update(_VLLM_FIELDS)
     known.update({_FEATURE_FIELDS[f]: is_a(bool) for f in rules.features if f in _FEATURE_FIELDS})
@@ -402,7 +403,7 @@ def _request(
         max_tokens=given.get("max_completion_tokens", given.get("max_tokens")),
         temperature=given.get("temperature", 1.0),
         top_p=given.get("top_p", 1.0),
-        seed=given.get("seed"),
+        seed=given.get(rules.seed_field),
         stops=(stop,) if isinstance(stop, str) else tuple(stop),
         logprobs=given.get("logprobs", False) and Feature.LOGPROBS in rules.features,
         top_logprobs=given.get("top_logprobs", 0),
@@ -666,7 +667,8 @@ class CompletionEncoder(Encoder):
         if self._request.token_ids:
             choice["token_ids"] = details.get("token_ids", [])
             choice["prompt_token_ids"], self._prompt = self._prompt or None, []
-        return _event({**self._common, "object": self.OBJECT, "choices": [choice]})
+        timings = {name: value for name, value in details.items() if name == "timings"}
+        return _event({**self._common, "object": self.OBJECT, "choices": [choice], **timings})
 
 
 def _logprob_entry(token: int, rank: int) -> Json:
