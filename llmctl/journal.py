@@ -515,6 +515,7 @@ def _apply(  # noqa: C901  (one case a record)
         case "delivered":
             recorded.mark = _mark(record)
         case "marker":
+            _mark(record["mark"]), record["marker"]  # both are wanted later
             known = [found for found in recorded.markers_found if found["end"] != record["end"]]
             recorded.markers_found = [*known, dict(record)]
         case "paused":

@@ -138,7 +138,7 @@ def _seconds_until(date: str, now: str) -> float | None:
 def _timestamp_s(date: str) -> float | None:
     try:
         return parsedate_to_datetime(date).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):  # no date, or one of no year that there is
         return None
 
 

@@ -79,6 +79,18 @@ def test_values_of_another_shape(name: str, data: st.DataObject) -> None:
     TARGETS[name](misshaped(seed, line, steps, data.draw(VALUES)))
 
 
+# What the coverage-guided fuzzer found.
+
+
+@pytest.mark.parametrize("date", ["1 Oct 4 7:08888888888888888888", "1e999", "nan", "-1"])
+def test_a_date_of_no_year_that_there_is(date: str) -> None:
+    TARGETS["error_body"](date.encode())
+
+
+def test_a_marker_record_without_its_marker() -> None:
+    TARGETS["journal"](SEEDS["journal"][0].replace(b'"marker":"!!P"', b'"mraker":"!!P"'))
+
+
 @pytest.mark.parametrize("place", range(3))
 def test_a_record_that_is_none_ends_a_journal(place: int) -> None:
     lines = SEEDS["journal"][0].splitlines(keepends=True)
