@@ -18,13 +18,20 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from llmctl import weights
 from llmctl._version import __version__
 from llmctl.config import Config
 from llmctl.environment import Environment, private_dir
 from llmctl.errors import LlmctlError
+from llmctl.journal import JournalDamaged, read_header
 from llmctl.keys import KeyFile, keys_found
+from llmctl.profiles import is_on_this_machine
+from llmctl.records import DATABASE, JOURNALS
+from llmctl.store_repair import trouble
+from llmctl.tracing import destination
+from llmctl.tracing import is_installed as tracing_is_installed
 
 OLDEST_PYTHON = (3, 11)
 PACKAGES = (
@@ -44,6 +51,9 @@ LIBRARY = "cancelable-core"
 ENGINE = "xllamacpp"
 SPACE_WANTED = 500_000_000
 """Bytes that a first start wants for the weights, with room for conversations."""
+
+NAMED = 3
+"""Files that a message names."""
 
 _OTHERS_MAY_READ = stat.S_IRWXG | stat.S_IRWXO
 
@@ -93,9 +103,13 @@ def examine(env: Environment, read_config: Callable[[], Config]) -> Iterator[Fin
     yield _system()
     yield _packages()
     yield _store(env)
+    yield _conversations(env)
+    yield _replies(env)
+    yield _privacy(env)
     yield _engine()
     yield _weights(env)
     yield _terminal(env)
+    yield _traces(env)
     try:
         config = read_config()
     except LlmctlError as error:
@@ -103,6 +117,7 @@ def examine(env: Environment, read_config: Callable[[], Config]) -> Iterator[Fin
     else:
         yield _configuration(config)
         yield _keys(env, config)
+        yield _plain_addresses(config)
 
 
 def _python() -> Finding:
@@ -170,6 +185,61 @@ def _store(env: Environment) -> Finding:
     return Finding("store", State.OK, message)
 
 
+def _conversations(env: Environment) -> Finding:
+    path = env.data / DATABASE
+    found = trouble(path)
+    if found is None:
+        return Finding("conversations", State.OK, str(path) if path.exists() else "none yet")
+    advice = "'llmctl doctor --repair' moves it aside and saves what can be saved."
+    return Finding("conversations", State.FAIL, f"{path} is damaged: {found}", advice)
+
+
+def _replies(env: Environment) -> Finding:
+    """Look at the journals of replies in flight; none is touched."""
+    damaged = []
+    files = sorted((env.data / JOURNALS).glob("*.jsonl"))
+    for path in files:
+        try:
+            read_header(path)
+        except JournalDamaged as error:
+            damaged.append(error.message)
+        except FileNotFoundError:
+            continue
+    if damaged:
+        message = f"{len(damaged)} of {len(files)} can't be read: {'; '.join(damaged)}"
+        advice = (
+            f"They are kept in {env.data / JOURNALS}; delete them there if they are not wanted."
+        )
+        return Finding("replies", State.WARN, message, advice)
+    return Finding("replies", State.OK, f"{len(files)} live or unfinished")
+
+
+def _privacy(env: Environment) -> Finding:
+    """Look for what others may read: files that were copied here, or made by hand."""
+    kept = [env.data / DATABASE, env.data / JOURNALS, env.data / "history", KeyFile(env).path]
+    places = {env.data, env.config, *kept, *(env.data / JOURNALS).glob("*.jsonl")}
+    seen = [str(path) for path in sorted(places) if path.exists() and _others_may_read(path)]
+    if seen:
+        rest = f" and {len(seen) - NAMED} more" if len(seen) > NAMED else ""
+        message = f"others may read {', '.join(seen[:NAMED])}{rest}"
+        return Finding("privacy", State.WARN, message, f"chmod -R go= {env.data} {env.config}")
+    return Finding("privacy", State.OK, "nobody else may read what is stored")
+
+
+def _others_may_read(path: Path) -> bool:
+    return bool(path.stat().st_mode & _OTHERS_MAY_READ)
+
+
+def _traces(env: Environment) -> Finding:
+    name = destination(env)
+    if name is None:
+        return Finding("traces", State.OK, "nobody asked for them")
+    if not tracing_is_installed():
+        advice = "pipx install --force 'llmctl[local,otel]', or unset the OTEL_ variables."
+        return Finding("traces", State.WARN, f"{name} is asked for and not installed", advice)
+    return Finding("traces", State.OK, f"they go to {name}")
+
+
 def _terminal(env: Environment) -> Finding:
     if not (env.is_a_tty(env.stdin) and env.is_a_tty(env.stdout)):
         return Finding("terminal", State.OK, "not a terminal: run, resume and batch work, chat no")
@@ -195,7 +265,17 @@ def _keys(env: Environment, config: Config) -> Finding:
         return Finding("keys", State.FAIL, error.message, error.hint or "")
     found = ", ".join(f"{name} ({place})" for name, place in places.items())
     message = found or "none found; local and servers of your own need none"
-    path = KeyFile(env).path
-    if path.exists() and path.stat().st_mode & _OTHERS_MAY_READ:
-        return Finding("keys", State.WARN, f"others may read {path}", f"chmod 600 {path}")
     return Finding("keys", State.OK, message)
+
+
+def _plain_addresses(config: Config) -> Finding:
+    """Look for servers elsewhere that would be sent a key or a prompt unencrypted."""
+    plain = [
+        name
+        for name, profile in config.profiles.items()
+        if profile.base_url.startswith("http://") and not is_on_this_machine(profile.base_url)
+    ]
+    if plain:
+        message = f"not encrypted: {', '.join(plain)}"
+        return Finding("addresses", State.WARN, message, "Use https:// for them, or a tunnel.")
+    return Finding("addresses", State.OK, "all servers elsewhere are asked over TLS")

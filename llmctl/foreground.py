@@ -188,6 +188,11 @@ class Foreground:
 
     def warn_about(self, recorded: Recorded) -> None:
         """Say what the end of the last process may mean for this one's output."""
+        if recorded.aside is not None:
+            self._talk.say(
+                f"the journal of this reply was damaged: it goes on from before the damage,"
+                f" and what stood behind it is kept in {recorded.aside}"
+            )
         if recorded.end is None:
             self._talk.say(
                 "the last process was killed: the piece it was writing may be printed again"

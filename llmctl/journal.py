@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from llmctl.conversation import Request
-from llmctl.environment import FILE_MODE
+from llmctl.environment import FILE_MODE, open_private
 from llmctl.errors import LlmctlError
 from llmctl.events import (
     BEHIND_TEXT,
@@ -165,6 +165,7 @@ class Recorded:
         guarantee: the worst guarantee over all resumes so far.
         pid: the process that wrote last.
         updated: when the file last changed, in seconds since the epoch.
+        aside: where what stood behind a damaged record was put; None if nothing was damaged.
     """
 
     header: Header
@@ -182,6 +183,7 @@ class Recorded:
     guarantee: Guarantee = Guarantee.EXACT
     pid: int | None = None
     updated: float = 0.0
+    aside: Path | None = None
 
     @property
     def spent(self) -> int:
@@ -282,6 +284,7 @@ class Journal:
             _lock(fd, path)
             whole, recorded = read(path)
             if not quiet and whole < os.fstat(fd).st_size:
+                recorded.aside = _put_aside(path, fd, whole)
                 os.ftruncate(fd, whole)  # also counts as activity: not for a mere look
         except BaseException:
             os.close(fd)
@@ -471,6 +474,17 @@ def live_pid(path: Path) -> int | None:
     finally:
         os.close(fd)
     return None
+
+
+def _put_aside(path: Path, fd: int, whole: int) -> Path | None:
+    """Keep what stands behind a damaged record; a torn last line is nothing to keep."""
+    rest = os.pread(fd, os.fstat(fd).st_size - whole, whole)
+    if b"\n" not in rest:
+        return None
+    aside = path.with_name(f"{path.name}.damaged")
+    with open_private(aside, "ab") as file:
+        file.write(rest)
+    return aside
 
 
 def _lock(fd: int, path: Path) -> None:

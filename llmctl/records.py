@@ -34,6 +34,10 @@ from llmctl.journal import (
 from llmctl.replies import Partial, as_reply, partial_of, said, without_partial
 from llmctl.store import Found, Store, StoredMessage, StoreUnusable, title_of
 
+DATABASE = "conversations.db"
+JOURNALS = "journals"
+"""Where they are in the data directory."""
+
 
 def new_id(kind: str) -> str:
     """Return a fresh id; ``kind`` is ``g`` for a generation, ``c`` for a conversation."""
@@ -94,8 +98,8 @@ class Records:
     """
 
     def __init__(self, data: Path, clock: Callable[[], float] = time.time) -> None:
-        self._folder = private_dir(private_dir(data) / "journals")
-        self._database = data / "conversations.db"
+        self._folder = private_dir(private_dir(data) / JOURNALS)
+        self._database = data / DATABASE
         self._opened: Store | None = None
         self._now = clock
         self._mutex = threading.RLock()
@@ -387,6 +391,8 @@ class Records:
                 continue
             except JournalDamaged:
                 self.damaged.append(path)
+            except StoreUnusable:
+                return  # who needs the store hears of it; a new reply needs its journal only
 
     def _retire(self, journal: Journal, recorded: Recorded, ended: float) -> None:
         """Close a journal; let the store have its reply if it has ended for good."""

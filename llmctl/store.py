@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from llmctl.conversation import Message
 from llmctl.environment import open_private
@@ -86,10 +86,54 @@ _COLUMNS = """
 """
 
 
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
 class StoreUnusable(LlmctlError):
-    """The database can't be opened or written."""
+    """The database can't be opened, read or written."""
 
     kind = "store"
+
+    @classmethod
+    def because(cls, path: object, error: Exception) -> Self:
+        """Return what an error of SQLite or the system means."""
+        hint = "Try --no-store, or 'llmctl doctor'."
+        if getattr(error, "sqlite_errorcode", None) in _DAMAGED:
+            hint = "'llmctl doctor --repair' saves what can be saved; --no-store does without it."
+        return cls(f"The store {path} can't be used: {error}.", hint)
+
+
+class _Cursor(sqlite3.Cursor):
+    """A cursor whose errors are ours: damage may show at any row."""
+
+    def execute(self, sql: str, parameters: Any = (), /) -> Self:  # noqa: ANN401  (as the base)
+        with self._translated():
+            return super().execute(sql, parameters)
+
+    def __next__(self) -> Any:  # noqa: ANN401
+        with self._translated():
+            return super().__next__()
+
+    def fetchone(self) -> Any:  # noqa: ANN401
+        with self._translated():
+            return super().fetchone()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            path = getattr(self.connection, "path", "")
+            raise StoreUnusable.because(path, error) from error
+
+
+class _Connection(sqlite3.Connection):
+    """A connection whose cursors raise our errors."""
+
+    path: Path
+
+    def execute(self, sql: str, parameters: Any = (), /) -> _Cursor:  # noqa: ANN401
+        return self.cursor(_Cursor).execute(sql, parameters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,14 +232,17 @@ class Store:
         try:
             open_private(path, "a").close()
             self._db = sqlite3.connect(
-                path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+                path,
+                timeout=BUSY_TIMEOUT_S,
+                isolation_level=None,
+                check_same_thread=False,
+                factory=_Connection,
             )
+            self._db.path = path
             self._db.row_factory = sqlite3.Row
             self._prepare()
         except (OSError, sqlite3.Error) as error:
-            raise StoreUnusable(
-                f"The store {path} can't be used: {error}.", "Try --no-store, or 'llmctl doctor'."
-            ) from error
+            raise StoreUnusable.because(path, error) from error
 
     def close(self) -> None:
         """Close the database."""

@@ -143,6 +143,8 @@ class Program:
         state.recall(index)
         tally = self._tally(index)
         self._progress.begin(tally)
+        if state.damaged:
+            self._progress.note(f"{state.damaged} damaged records in {state.folder} do not count")
         desk = Desk(state, index, output, self._progress)
         try:
             anyio.run(self._schedule, desk, tally)

@@ -5,12 +5,14 @@
 ``items.jsonl``    every item ever seen: its id and the digest of its request
 ``ends.jsonl``     how an item's last attempt ended, with what is kept of it
 ``seed.json``      from which the items' seeds come
+``version.json``   which version of all this it is; folders of version 1 may lack it
 ``live-N.jsonl``   what arrives (`llmctl.batch.journal`); only while a process works
 =================  =====================================================================
 
 Files are appended to by one process; a torn last line is cut off before the next one writes.
 OUTPUT is the truth for what is complete. So the state may be lost: then what is complete
-still counts, and what was begun begins anew.
+still counts, and what was begun begins anew. A damaged record is passed over and counted:
+its item stands as its other records say, or begins anew.
 """
 
 from __future__ import annotations
@@ -19,19 +21,23 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from llmctl.batch.appended import AppendFile
 from llmctl.batch.index import Index, Standing
 from llmctl.batch.journal import LiveJournal
 from llmctl.batch.kept import Kept
 from llmctl.batch.lease import Lease
-from llmctl.batch.records import live_files, read_live
+from llmctl.batch.records import DAMAGE, live_files, read_live
 from llmctl.environment import private_dir, write_private
+from llmctl.errors import UsageError
 
 ENDS = "ends.jsonl"
 ITEMS = "items.jsonl"
 SEED = "seed.json"
+VERSION_FILE = "version.json"
+VERSION = 1
+Told = TypeVar("Told")
 NAMED = 20
 """Ids that a message lists."""
 
@@ -107,13 +113,19 @@ class State:
     Args:
         folder: the state folder; it is made if need be.
 
+    Attributes:
+        damaged: records that could not be read and were passed over.
+
     Raises:
         BatchBusy: another process has it.
+        UsageError: a newer version of this program made it.
         OSError: it can't be made or written.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = private_dir(folder)
+        self.damaged = 0
+        _check_version(folder)
         self.lease = Lease(folder)
         self._items = AppendFile(folder / ITEMS)
         self._ends = AppendFile(folder / ENDS)
@@ -148,7 +160,7 @@ class State:
     def compare(self, index: Index) -> Changes:
         """Say where the input differs from what earlier runs had; known items are filed."""
         changes = Changes()
-        for id_, digest in _records(self.folder / ITEMS):
+        for _, (id_, digest) in self._records(ITEMS, _item):
             known = index.find(id_)
             if known is None:
                 _note(changes.removed, id_)
@@ -176,16 +188,30 @@ class State:
         self._ends.sync()
         for path in live_files(self.folder):
             path.unlink()
-        for at, record in _records_at(self.folder / ENDS):
-            known = index.find(record["id"])
+        for at, (id_, hexed, standing) in self._records(ENDS, _end):
+            known = index.find(id_)
             if known is None or known.standing is Standing.COMPLETE:
                 continue
-            if known.digest.hex() == record["digest"]:
-                index.stand(record["id"], Standing[record["standing"].upper()], at)
+            if known.digest.hex() == hexed:
+                index.stand(id_, standing, at)
 
     def ended(self, at: int) -> Ended:
         """Return the end that begins at a place of its file."""
         return Ended.from_json(json.loads(self._ends.read_line(at)))
+
+    def _records(self, name: str, read: Callable[[Any], Told]) -> Iterator[tuple[int, Told]]:
+        """Yield what each whole record of a file tells, with the record's place."""
+        at = 0
+        with (self.folder / name).open("rb") as file:
+            for line in file:
+                try:
+                    told = read(json.loads(line)) if line.endswith(b"\n") else None
+                except DAMAGE:
+                    self.damaged += 1
+                    told = None
+                if told is not None:
+                    yield at, told
+                at += len(line)
 
     # -- writing
 
@@ -207,15 +233,26 @@ def _note(names: list[str], name: str) -> None:
         names.append(name)
 
 
-def _records(path: Path) -> Iterator[Any]:
-    return (record for _, record in _records_at(path))
+def _check_version(folder: Path) -> None:
+    """See that a folder is of this version; a new one is marked as such.
+
+    Raises:
+        UsageError: it is of a newer one.
+    """
+    path = folder / VERSION_FILE
+    try:
+        version = json.loads(path.read_text("utf-8"))["version"]
+    except (FileNotFoundError, *DAMAGE):  # made before there was the mark: version 1
+        write_private(path, json.dumps({"version": VERSION}))
+        return
+    if version != VERSION:
+        raise UsageError(f"The state in {folder} was written by a newer llmctl.", "Upgrade llmctl.")
 
 
-def _records_at(path: Path) -> Iterator[tuple[int, Any]]:
-    """Yield each whole record of a file with its place."""
-    at = 0
-    with path.open("rb") as file:
-        for line in file:
-            if line.endswith(b"\n"):
-                yield at, json.loads(line)
-            at += len(line)
+def _item(record: Any) -> tuple[str, str]:  # noqa: ANN401  (JSON)
+    id_, digest = record
+    return str(id_), str(digest)
+
+
+def _end(record: Any) -> tuple[str, str, Standing]:  # noqa: ANN401  (JSON)
+    return str(record["id"]), str(record["digest"]), Standing[record["standing"].upper()]

@@ -9,7 +9,7 @@ import typer
 
 from llmctl.cli.invocation import here, new_app
 from llmctl.doctor import Finding, State, examine
-from llmctl.environment import ExitStatus
+from llmctl.environment import Environment, ExitStatus
 
 app = new_app()
 
@@ -18,10 +18,18 @@ app = new_app()
 def doctor(
     context: typer.Context,
     *,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair", help="Save what can be saved of a damaged store; keep the damaged file."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object.")] = False,
 ) -> int:
     """Say what is wrong here and what to do; exit 0 when usable, 1 when something is broken."""
     invocation = here(context)
+    if repair:
+        _repair(invocation.env)
     findings = list(examine(invocation.env, invocation.config))
     usable = all(finding.state is not State.FAIL for finding in findings)
     if as_json:
@@ -31,6 +39,21 @@ def doctor(
         for finding in findings:
             invocation.env.say(_as_text(finding))
     return ExitStatus.OK if usable else ExitStatus.INTERNAL_ERROR
+
+
+def _repair(env: Environment) -> None:
+    from llmctl.records import DATABASE  # noqa: PLC0415  (start-up)
+    from llmctl.store_repair import repair, trouble  # noqa: PLC0415
+
+    path = env.data / DATABASE
+    if trouble(path) is None:
+        env.note("The store is not damaged.")
+        return
+    done = repair(path)
+    env.note(
+        f"saved {done.messages} messages of {done.conversations} conversations;"
+        f" the damaged file is {done.aside}"
+    )
 
 
 def _as_text(finding: Finding) -> str:

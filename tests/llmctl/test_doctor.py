@@ -27,3 +27,35 @@ def test_a_library_of_another_version_over_ours(
     status, words = told(tmp_path)
     assert status == ExitStatus.INTERNAL_ERROR
     assert "fail  packages       cancelable-core 99.0 is installed over" in words
+
+
+def test_what_others_may_read(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir(mode=0o700)
+    (tmp_path / "data").chmod(0o755)
+    _, words = told(tmp_path)
+    assert f"warn  privacy        others may read {tmp_path}/data" in words
+    (tmp_path / "data").chmod(0o700)
+    assert "ok    privacy" in told(tmp_path)[1]
+
+
+def test_a_journal_that_cant_be_read_is_named_and_left_alone(tmp_path: Path) -> None:
+    journal = tmp_path / "data" / "journals" / "g1.jsonl"
+    journal.parent.mkdir(parents=True)
+    journal.write_text("garbage\n")
+    _, words = told(tmp_path)
+    assert "warn  replies        1 of 1 can't be read: g1.jsonl has no header" in words
+    assert journal.read_text() == "garbage\n"
+
+
+def test_traces_that_are_asked_for(tmp_path: Path) -> None:
+    _, words = told(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:4318")
+    assert "ok    traces         they go to otlp" in words
+
+
+def test_a_server_elsewhere_without_tls(tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "config.toml").write_text(
+        '[profiles.far]\npreset = "vllm"\nbase_url = "http://gpu.example/v1"\n'
+        '[profiles.near]\npreset = "vllm"\nbase_url = "http://127.0.0.1:8000/v1"\n'
+    )
+    assert "warn  addresses      not encrypted: far\n" in told(tmp_path)[1]

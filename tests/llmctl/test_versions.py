@@ -1,0 +1,143 @@
+"""What older versions wrote is read by this one; what a newer one wrote is left alone.
+
+``data/versionN`` holds files as version N wrote them. They never change; a new version adds a
+folder, and this file a test of how it is brought up.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from llmctl.batch.index import Index, Standing
+from llmctl.batch.state import State
+from llmctl.errors import UsageError
+from llmctl.events import Channel, End, Guarantee
+from llmctl.journal import Journal, JournalDamaged, read
+from llmctl.records import Records
+from llmctl.replies import as_reply
+from llmctl.store import Store
+
+VERSION_1 = Path(__file__).parent / "data" / "version1"
+
+
+def not_told(error: OSError) -> None:
+    raise AssertionError(error)
+
+
+def test_a_store_of_version_1(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "s.db") as db:
+        db.executescript((VERSION_1 / "store.sql").read_text())
+    db.close()
+    store = Store(tmp_path / "s.db")
+    question, answer = store.messages("c0")
+    assert (question.content, answer.content) == ("a question", "an answer")
+    assert answer.reply is not None
+    assert (answer.reply["guarantee"], answer.reply["reasoning"]) == ("exact", "thoughts")
+    assert [found.role for found in store.search(["answer"])] == ["assistant"]
+    assert store.delete("c0")
+    store.close()
+
+
+def test_a_journal_of_version_1(tmp_path: Path) -> None:
+    shutil.copy(VERSION_1 / "journal.jsonl", tmp_path / "g1.jsonl")
+    whole, recorded = read(tmp_path / "g1.jsonl")
+    assert whole == (tmp_path / "g1.jsonl").stat().st_size
+    assert [chunk.text for chunk in recorded.chunks] == ["a", "b", "c"]
+    assert recorded.chunks[1].channel is Channel.REASONING
+    assert (recorded.end, recorded.resumable) == (End.COMPLETE, False)
+    assert (recorded.guarantee, recorded.bound, recorded.pid) == (Guarantee.EXACT, 20, 4711)
+    assert as_reply(recorded, 1.0).reasoning == "b"
+
+
+def test_an_ended_journal_of_version_1_moves_into_the_store(tmp_path: Path) -> None:
+    (tmp_path / "journals").mkdir()
+    shutil.copy(VERSION_1 / "journal.jsonl", tmp_path / "journals" / "g1.jsonl")
+    with Records(tmp_path) as records:
+        assert records.in_flight() == []
+        assert [row["id"] for row in records.conversations()] == ["c1"]
+
+
+def test_a_batch_of_version_1(tmp_path: Path) -> None:
+    shutil.copytree(VERSION_1 / "batch", tmp_path / "state")
+    with State(tmp_path / "state") as state, Index() as index:
+        for number in range(3):
+            index.add(f"row-{number}", number, bytes([number] * 16))
+        assert not state.compare(index)
+        state.recall(index)
+        standings = [_standing(index, number) for number in range(3)]
+        assert standings == [Standing.STOPPED, Standing.STOPPED, Standing.REFUSED]
+        assert state.damaged == 0
+        kept = {end.id: end.kept.text for end in map(state.ended, index.ends())}
+        assert kept == {"row-0": "ab", "row-1": "so far", "row-2": ""}
+
+
+def _standing(index: Index, number: int) -> Standing:
+    known = index.find(f"row-{number}")
+    assert known is not None
+    return known.standing
+
+
+def test_a_newer_batch_is_left_alone(tmp_path: Path) -> None:
+    with State(tmp_path):
+        pass
+    path = tmp_path / "version.json"
+    assert json.loads(path.read_text()) == {"version": 1}
+    path.write_text('{"version": 2}')
+    with pytest.raises(UsageError, match="newer llmctl"):
+        State(tmp_path)
+    assert not (tmp_path / "lease").exists()
+
+
+def test_a_newer_journal_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "g1.jsonl"
+    text = (VERSION_1 / "journal.jsonl").read_text().replace('"journal":1', '"journal":99', 1)
+    path.write_text(text)
+    with pytest.raises(JournalDamaged, match="another version"):
+        Journal.reopen(path, not_told)
+    assert path.read_text() == text
+
+
+def test_a_damaged_journal_goes_on_from_before_the_damage_and_keeps_the_rest(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "g1.jsonl"
+    lines = (VERSION_1 / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    lines[5] = b"\x00garbage\n"
+    path.write_bytes(b"".join(lines))
+    journal, recorded = Journal.reopen(path, not_told)
+    journal.close()
+    assert [chunk.text for chunk in recorded.chunks] == ["a", "b"]
+    assert recorded.aside == tmp_path / "g1.jsonl.damaged"
+    assert recorded.aside.read_bytes() == b"".join(lines[5:])
+    assert path.read_bytes().startswith(b"".join(lines[:5]))
+
+
+def test_a_torn_last_line_is_no_damage(tmp_path: Path) -> None:
+    path = tmp_path / "g1.jsonl"
+    path.write_bytes((VERSION_1 / "journal.jsonl").read_bytes()[:-10])
+    journal, recorded = Journal.reopen(path, not_told)
+    journal.close()
+    assert recorded.aside is None
+    assert [each.name for each in tmp_path.iterdir()] == ["g1.jsonl"]
+
+
+def test_damaged_records_of_a_batch_cost_their_items_only(tmp_path: Path) -> None:
+    shutil.copytree(VERSION_1 / "batch", tmp_path / "state")
+    for name, line in (("items.jsonl", 0), ("ends.jsonl", 0)):
+        path = tmp_path / "state" / name
+        lines = path.read_bytes().splitlines(keepends=True)
+        lines[line] = b"#garbage\n"
+        path.write_bytes(b"".join(lines))
+    with State(tmp_path / "state") as state, Index() as index:
+        for number in range(3):
+            index.add(f"row-{number}", number, bytes([number] * 16))
+        assert not state.compare(index)
+        state.recall(index)
+        standings = [_standing(index, number) for number in range(3)]
+        assert standings == [Standing.STOPPED, Standing.NEW, Standing.REFUSED]
+        assert state.damaged == 2
