@@ -5,6 +5,7 @@
     +++
     description = "Translate into another language."
     role = "user"                       # or "system", which is the default
+    version = 2                         # counts what its author changes; 1 if left out
 
     [variables]
     language = ""                       # a default; a variable without one must be given
@@ -46,7 +47,7 @@ _VARIABLE = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
 _PROMPT = "prompt"
 _ROLES = ("system", "user")
 _OPTIONS = ("temperature", "top_p", "seed", "max_tokens", "stop")
-_KEYS = ("description", "role", "variables", "options", "markers")
+_KEYS = ("description", "role", "version", "variables", "options", "markers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ class Template:
         body: the text, with variables in double braces.
         description: one line for people.
         role: whose words the text is, ``system`` or ``user``.
+        version: counts the changes of its text.
         defaults: what variables are where they are not given.
         options: generation options it brings.
         markers: markers to listen for.
@@ -86,6 +88,7 @@ class Template:
     body: str
     description: str = ""
     role: str = "system"
+    version: int = 1
     defaults: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     markers: Mapping[str, Action] = field(default_factory=dict)
@@ -95,6 +98,11 @@ class Template:
         """The variables it knows, in the order of their first use."""
         used = dict.fromkeys(_VARIABLE.findall(self.body)) | dict.fromkeys(self.defaults)
         return [name for name in used if name != _PROMPT]
+
+    @property
+    def asks_by_itself(self) -> bool:
+        """Whether it is a message that needs no words of the person's."""
+        return self.role == "user" and _PROMPT not in _VARIABLE.findall(self.body)
 
     def render(self, given: Mapping[str, str], prompt: str = "") -> Rendered:
         """Fill in the variables.
@@ -178,6 +186,7 @@ def parse_template(name: str, path: Path) -> Template:
         body=parts["body"].strip(),
         description=str(front.get("description", "")),
         role=_one_of(front.get("role", "system"), _ROLES, f"{path}: role"),
+        version=_count(front.get("version", 1), f"{path}: version"),
         defaults={key: str(value) for key, value in front.get("variables", {}).items()},
         options=_known(front.get("options", {}), _OPTIONS, f"{path}: options"),
         markers={
@@ -212,6 +221,12 @@ def _one_of(value: object, choices: tuple[str, ...] | list[Action], where: str) 
     if isinstance(value, str) and value in choices:
         return value
     raise UsageError(f"{where} must be one of {', '.join(choices)}, not {value!r}.")
+
+
+def _count(value: object, where: str) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    raise UsageError(f"{where} must be a whole number above 0, not {value!r}.", "Write 1.")
 
 
 def _files(env: Environment) -> dict[str, Path]:

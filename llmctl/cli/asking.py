@@ -21,11 +21,13 @@ INPUT_PATIENCE_S = 2.0
 """Seconds without anything on stdin after which a person is told that it is waited for."""
 
 
-def prompt_from(words: Sequence[str], env: Environment, *, no_stdin: bool) -> str:
+def prompt_from(
+    words: Sequence[str], env: Environment, *, no_stdin: bool, needed: bool = True
+) -> str:
     """Return the prompt: the words, what stdin brings, or both.
 
     Raises:
-        UsageError: there is neither.
+        UsageError: there is neither, and one is ``needed``.
     """
     said = well_formed(" ".join(words))  # an argument may be any bytes
     piped = ""
@@ -34,9 +36,18 @@ def prompt_from(words: Sequence[str], env: Environment, *, no_stdin: bool) -> st
             env.note("waiting for stdin to end; --no-stdin does not read it")
         piped = env.read_input().removesuffix("\n")
     prompt = "\n\n".join(part for part in (said, piped) if part)
-    if not prompt.strip():
+    if needed and not prompt.strip():
         raise UsageError("There is no prompt.", "Write it behind 'run', or pipe it in.")
     return prompt
+
+
+def asks_by_itself(template: str | None, env: Environment) -> bool:
+    """Say whether a template is a message that needs no words of the person's.
+
+    Raises:
+        UsageError: there is no such template.
+    """
+    return template is not None and load_template(template, env).asks_by_itself
 
 
 def rendered(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmctl.cli.invocation import here, new_app
+from llmctl.cli.invocation import here, new_app, show_text
 from llmctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ def _export(env: Environment, id_: str, form: str) -> None:
         raise UsageError(f"--format is one of {', '.join(FORMS)}, not '{form}'.")
     with Records(env.data) as records:
         conversation = records.whole(records.find(id_))
-    _write(env, exported(conversation, form))
+    show_text(env, exported(conversation, form))
 
 
 def _draw(env: Environment, id_: str) -> None:
@@ -262,13 +262,7 @@ def _older(rows: list[dict[str, object]], duration: str) -> list[str]:
 
 
 def _say(env: Environment, line: str) -> None:
-    _write(env, line + "\n")
-
-
-def _write(env: Environment, text: str) -> None:
-    from llmctl.terminal.sanitizer import sanitize  # noqa: PLC0415  (start-up)
-
-    env.write(sanitize(text) if env.is_a_tty(env.stdout) else text)
+    show_text(env, line + "\n")
 
 
 def _when(seconds: object) -> str:

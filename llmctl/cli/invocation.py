@@ -87,3 +87,10 @@ def new_app(**settings: Any) -> typer.Typer:  # noqa: ANN401  (Typer's own setti
         context_settings={"help_option_names": ["-h", "--help"]},
         **settings,
     )
+
+
+def show_text(env: Environment, text: str) -> None:
+    """Write text of other people to stdout; a terminal gets nothing of it that acts there."""
+    from llmctl.terminal.sanitizer import sanitize  # noqa: PLC0415  (start-up)
+
+    env.write(sanitize(text) if env.is_a_tty(env.stdout) else text)

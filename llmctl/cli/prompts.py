@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from llmctl.cli.invocation import here, new_app
+from llmctl.cli.invocation import here, new_app, show_text
 from llmctl.templates import Template, all_templates, load_template
 
 app = new_app(no_args_is_help=True, help="List and show templates.")
@@ -25,7 +25,8 @@ def list_(context: typer.Context, *, as_json: AsJson = False) -> None:
         return
     width = max((len(template.name) for template in templates), default=0)
     for template in templates:
-        env.say(f"{template.name:{width}}  {template.description}".rstrip())
+        show_text(env, f"{template.name:{width}}  {template.description}".rstrip() + "\n")
+    env.note(f"Your own are *.md files in {env.user_templates}.")
 
 
 @app.command()
@@ -38,8 +39,10 @@ def show(
     """Show a template as its file has it."""
     env = here(context).env
     template = load_template(name, env)
-    text = template.path.read_text("utf-8").rstrip("\n")
-    env.say(json.dumps(_facts(template), indent=2) if as_json else text)
+    if as_json:
+        env.say(json.dumps(_facts(template), indent=2))
+    else:
+        show_text(env, template.path.read_text("utf-8").rstrip("\n") + "\n")
 
 
 def _facts(template: Template) -> dict[str, Any]:
@@ -48,6 +51,7 @@ def _facts(template: Template) -> dict[str, Any]:
         "description": template.description,
         "file": str(template.path),
         "role": template.role,
+        "version": template.version,
         "variables": {name: template.defaults.get(name) for name in template.variables},
         "options": dict(template.options),
         "markers": {text: str(action) for text, action in template.markers.items()},

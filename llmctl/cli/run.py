@@ -94,6 +94,7 @@ def run(  # noqa: PLR0913  (each parameter is an option)
     """
     from llmctl.attachments import with_attachments  # noqa: PLC0415  (start-up)
     from llmctl.cli.asking import (  # noqa: PLC0415  (start-up)
+        asks_by_itself,
         markers_from,
         options_from,
         prompt_from,
@@ -118,7 +119,9 @@ def run(  # noqa: PLR0913  (each parameter is an option)
         raise UsageError("A conversation is in the store.", "Leave out --no-store.")
     going_on = chosen_conversation(env, last=last, id_=conversation)
     selection = resolve_model(None, config, env)
-    text = with_attachments(prompt_from(prompt or (), env, no_stdin=no_stdin), attach, env)
+    needed = not asks_by_itself(template, env)
+    asked = prompt_from(prompt or (), env, no_stdin=no_stdin, needed=needed)
+    text = with_attachments(asked, attach, env)
     filled = rendered(template, variables, text, env)
     ask = Ask(
         prompt=filled.prompt,

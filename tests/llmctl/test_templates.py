@@ -106,3 +106,23 @@ def test_the_marker_protocol_teaches_what_chat_listens_for(tmp_path: Path) -> No
         taught = load_template("markers", fake.env)
     assert taught.markers.items() <= DEFAULT_MARKERS.items()
     assert all(text in taught.body for text in taught.markers)
+
+
+def test_every_installed_template_has_a_version_and_what_the_program_uses_is_there(
+    tmp_path: Path,
+) -> None:
+    with fake_environment(tmp_path) as captured:
+        installed = {template.name: template for template in all_templates(captured.env)}
+    assert {"markers", "continuation", "steering", "summary"} <= installed.keys()
+    for template in installed.values():
+        assert "\nversion = " in template.path.read_text("utf-8"), template.name
+        assert template.description.endswith(".") or template.description.endswith(").")
+    assert installed["summary"].asks_by_itself
+    assert not installed["translate"].asks_by_itself
+    assert not installed["steering"].asks_by_itself
+
+
+def test_a_version_is_a_count(tmp_path: Path) -> None:
+    assert template(tmp_path, "+++\nversion = 3\n+++\nx").version == 3
+    with pytest.raises(UsageError, match="version must be a whole number"):
+        template(tmp_path, '+++\nversion = "new"\n+++\nx')
