@@ -20,6 +20,9 @@ from llmctl.profiles import Api, PrefixDialect, Profile, TokenCounts
 
 _FORMAT = 2
 
+LLAMA_SERVER = "llama-server"
+"""What a probe calls llama.cpp's server."""
+
 
 class Outcome(StrEnum):
     """What a server did when it was asked to go on behind the beginning of its reply."""

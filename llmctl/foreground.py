@@ -179,7 +179,8 @@ class Foreground:
     def ladder(self, request: Request, back_end: BackEnd) -> Ladder:
         """Return where the reply's chunks will come from."""
         instruction = load_template("continuation", self.env).body
-        return Ladder(back_end, request, rungs(instruction), self.config.require)
+        require, say = self.config.require, self._talk.say
+        return Ladder(back_end, request, rungs(instruction), require, tell=say)
 
     @property
     def mode(self) -> Mode:

@@ -189,6 +189,7 @@ _PRESETS = (
     Profile(
         name="llamacpp",
         base_url="http://localhost:8080/v1",
+        api=Api.LLAMACPP,
         api_key_env="LLAMA_API_KEY",
         prefix=PrefixDialect.TRAILING_ASSISTANT,
         prefix_keeps_blanks=True,

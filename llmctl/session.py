@@ -135,6 +135,10 @@ class BackEnd(Protocol):
     def accepts_seed(self) -> bool:
         """Whether it is known to accept a seed."""
 
+    @property
+    def pays_twice(self) -> bool:
+        """Whether a replay costs what is known of the reply again."""
+
     async def ready(self) -> None:
         """Wait until a request can be sent (weights loaded, engine up)."""
 

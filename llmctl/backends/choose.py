@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from types import MappingProxyType
 from typing import Any
 
-from llmctl.capabilities import Memory
+from llmctl.capabilities import LLAMA_SERVER, Capabilities, Memory
 from llmctl.environment import Environment, private_dir
 from llmctl.errors import LlmctlError, Unreachable
 from llmctl.events import Guarantee, Strategy
@@ -84,6 +84,10 @@ def _server(
             from llmctl.backends.completions import CompletionsBackEnd  # noqa: PLC0415
 
             return CompletionsBackEnd(profile, **known)
+        case Api.LLAMACPP | Api.AUTO if _is_native(profile, memory.recall(profile.base_url, model)):
+            from llmctl.backends.llamacpp import LlamaServer  # noqa: PLC0415  (one is needed)
+
+            return LlamaServer(profile, **known)
         case Api.RESPONSES:
             from llmctl.backends.responses import ResponsesBackEnd  # noqa: PLC0415
 
@@ -91,6 +95,12 @@ def _server(
     from llmctl.backends.learning import LearningBackEnd  # noqa: PLC0415
 
     return LearningBackEnd(profile, model, memory, **known)
+
+
+def _is_native(profile: Profile, known: Capabilities | None) -> bool:
+    """Say whether to speak llama-server's own protocol: if told to, or to one that was probed."""
+    probed = known is not None and known.server.kind == LLAMA_SERVER
+    return profile.api is Api.LLAMACPP or probed
 
 
 class Unavailable:
@@ -103,6 +113,7 @@ class Unavailable:
     name = "none"
     api = "none"
     accepts_seed = False
+    pays_twice = False
     supports: Mapping[Strategy, Guarantee] = MappingProxyType({})
 
     def __init__(self, error: LlmctlError | None = None) -> None:

@@ -11,7 +11,6 @@ Figures, and how they were measured: docs/engine.md.
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -31,13 +30,14 @@ from llmctl.backends.engine_request import (
     by_ids,
     by_messages,
     is_greedy,
-    messages,
     must_be_parsed,
     sampler,
+    seeded,
 )
 from llmctl.backends.engine_slot import Slot, State
 from llmctl.backends.engine_stream import EngineStream
 from llmctl.backends.processor import processor
+from llmctl.backends.speller import Speller
 from llmctl.conversation import Prefix, Request
 from llmctl.errors import StrategyUnavailable
 from llmctl.events import Guarantee, Strategy
@@ -67,6 +67,7 @@ class Embedded:
 
     api = "embedded"
     accepts_seed = True
+    pays_twice = False
 
     def __init__(
         self,
@@ -81,6 +82,7 @@ class Embedded:
         self._model = model
         self.engine = Engine(settings or EngineSettings(), home)
         self._slot = Slot(self.engine, state_limit)
+        self._speller = Speller(self.engine.ask)
         self._alone = anyio.Lock()
         self._looking = anyio.Lock()
         self._identity: Mapping[str, Any] = {}
@@ -146,8 +148,8 @@ class Embedded:
         """
         async with self._alone:
             await self.ready()
-            request = _seeded(request, again)
-            prompt = await self._prompt(request)
+            request = seeded(request, again)
+            prompt = await self._speller.prompt(request)
             if after is None:
                 asked = self._fresh(request, prompt, await self._start(prompt, again))
             else:
@@ -166,11 +168,6 @@ class Embedded:
         await self.engine.aclose()
 
     # -- what is asked
-
-    async def _prompt(self, request: Request) -> Prompt:
-        body = {**request.options.extra, "messages": messages(request)}
-        text = (await self.engine.ask("/apply-template", body))["prompt"]
-        return Prompt(text, await self._ids(text, special=True))
 
     async def _start(self, prompt: Prompt, again: Mapping[str, Any] | None) -> State | None:
         """Return where the turn starts: as recorded, from what the slot holds, or empty."""
@@ -210,11 +207,11 @@ class Embedded:
                 began = self._began(request, prompt, again or {}, saved or {})
                 return await self._behind_state(request, prompt, after, saved or {}, began)
             case Strategy.TOKENS if after.ids is not None:
-                if await self._text(after.ids) != after.text:
+                if await self._speller.text(after.ids) != after.text:
                     raise StrategyUnavailable("The reply's text is not that of its tokens.")
                 return self._behind_ids(request, prompt, after.ids, proven=True)
             case Strategy.PREFIX:
-                ids = await self._ids(after.text)
+                ids = await self._speller.ids(after.text)
                 return self._behind_ids(request, prompt, ids, proven=ids == after.ids)
         raise StrategyUnavailable("The ids of the reply's tokens are not all known.")
 
@@ -277,20 +274,13 @@ class Embedded:
             raise StrategyUnavailable("The saved state does not hold this reply.")
         ids = held[len(prompt.ids) :][:length]
         if len(ids) == length - 1:
-            ids += await self._ids(after.text.removeprefix(await self._text(ids)))
-        if len(ids) != length or await self._text(ids) != after.text:
+            ids += await self._speller.ids(after.text.removeprefix(await self._speller.text(ids)))
+        if len(ids) != length or await self._speller.text(ids) != after.text:
             raise StrategyUnavailable("The saved state does not hold all of this reply.")
         return ids
 
     def _is_parsed(self, request: Request) -> bool:
         return must_be_parsed(self._props["chat_template"], request.options)
-
-    async def _ids(self, text: str, *, special: bool = False) -> tuple[int, ...]:
-        body = {"content": text, "add_special": special, "parse_special": special}
-        return tuple((await self.engine.ask("/tokenize", body))["tokens"])
-
-    async def _text(self, ids: tuple[int, ...]) -> str:
-        return str((await self.engine.ask("/detokenize", {"tokens": ids}))["content"])
 
     # -- what comes
 
@@ -340,11 +330,3 @@ class Embedded:
             "threads": engine.settings.threads,
             "slots": self._props["total_slots"],
         }
-
-
-def _seeded(request: Request, again: Mapping[str, Any] | None) -> Request:
-    """Return the request with a seed, the recorded one if it is repeated."""
-    if request.options.seed is not None:
-        return request
-    recorded = None if again is None else again.get("sampler", {}).get("seed")
-    return request.with_options(seed=secrets.randbelow(2**31) if recorded is None else recorded)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
 
 from llmctl.errors import ContextFull, Refused
 
@@ -25,8 +24,10 @@ def check(status: int, content: bytes) -> None:
     raise refusal(error)
 
 
-def refusal(error: Mapping[str, Any]) -> Refused:
+def refusal(error: object) -> Refused:
     """Return what an error object of the engine means."""
+    if not isinstance(error, Mapping):
+        return Refused("The embedded engine refused.")
     if error.get("type") == "exceed_context_size_error":
         prompt, context = error.get("n_prompt_tokens"), error.get("n_ctx")
         return ContextFull(

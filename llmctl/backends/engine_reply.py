@@ -1,12 +1,12 @@
-"""The engine's two kinds of stream, made into chunks. Pure.
+"""llama.cpp's two kinds of stream, made into chunks. Pure.
 
 Models that only speak are asked through ``/completion``, which takes and gives token ids
 and alters nothing. Models that also reason are asked through ``/v1/chat/completions``,
 whose parser knows every model's way of marking its reasoning.
 
 Counts are exact in both: ``timings.predicted_n`` counts every token, while the ids of a
-token that ends inside a character are never sent. So one missing id makes the ids of the
-whole reply unknown, and its number of tokens stays known.
+token that ends inside a character are never sent. So a piece with a missing id has none that
+are known (which makes those of the whole reply unknown), and its number of tokens is.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
-from llmctl.backends.chat_reply import ReplyReader
-from llmctl.backends.engine_errors import refusal
+from llmctl.backends.chat_reply import ErrorEvent, ReplyReader
+from llmctl.backends.surrogates import well_formed
 from llmctl.backends.token_counts import TokenCounter
 from llmctl.events import Chunk, Usage
 
@@ -36,7 +36,8 @@ class Reader(Protocol):
         """Yield what one event adds; the last one carries the finish reason.
 
         Raises:
-            Refused: the engine reports an error.
+            ErrorEvent: the server reports an error.
+            ValueError: the data is not of the protocol.
         """
 
 
@@ -52,7 +53,6 @@ class CompletionReader:
         self.ended = False
         self._limit = limit
         self._told = 0
-        self._ids_known = True
 
     def read(self, data: str) -> Iterator[Chunk]:
         """Yield what one event adds."""
@@ -62,27 +62,22 @@ class CompletionReader:
         if self.ended:
             yield self._last(event)
         elif event["content"]:
-            yield self._piece(event["content"], event)
+            yield self._piece(well_formed(event["content"]), event)
 
     def _piece(self, text: str, event: Mapping[str, Any]) -> Chunk:
         total = event["timings"]["predicted_n"]
         fresh, self._told = total - self._told, total
         ids = tuple(event["tokens"])
-        self._ids_known = self._ids_known and len(ids) == fresh
-        return Chunk(
-            text,
-            tokens=fresh,
-            ends=_ends(text, fresh),
-            ids=ids if self._ids_known else None,
-        )
+        known = len(ids) == fresh
+        return Chunk(text, tokens=fresh, ends=_ends(text, fresh), ids=ids if known else None)
 
     def _last(self, event: Mapping[str, Any]) -> Chunk:
         """Return the end; text that comes with it was held back, its tokens are unknown."""
-        text = event["content"]
+        text = well_formed(event["content"])
         return Chunk(
             text,
             tokens=None if text else 0,
-            ids=None if text or not self._ids_known else (),
+            ids=None if text else (),
             finish_reason="length" if event["stop_type"] == "limit" else "stop",
             context_full=is_context_full(event["stop_type"] == "limit", event, self._limit),
             usage=_usage(event["timings"]),
@@ -128,13 +123,14 @@ class ChatReader:
 
 def is_context_full(at_limit: bool, event: Mapping[str, Any], limit: int | None) -> bool:
     """Say whether a reply that ended at a limit did so before the bound that was asked for."""
-    return at_limit and (limit is None or event["timings"]["predicted_n"] < limit)
+    early = limit is None or event["timings"]["predicted_n"] < limit
+    return at_limit and (early or event.get("truncated", False))
 
 
 def _event(data: str) -> Mapping[str, Any]:
     event: Mapping[str, Any] = json.loads(data)
     if "error" in event:
-        raise refusal(event["error"])
+        raise ErrorEvent(event["error"])
     return event
 
 

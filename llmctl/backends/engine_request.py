@@ -1,9 +1,10 @@
-"""What is asked of the embedded engine, and on what its answer depends. Pure."""
+"""What is asked of llama.cpp's server, and on what its answer depends. Pure."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -138,6 +139,14 @@ def sampler(defaults: Mapping[str, Any], options: Options) -> dict[str, Any]:
     chosen = {**_chosen(options), "json_schema": options.schema, **options.extra}
     in_force = {**defaults, **_given(chosen)}
     return {name: value for name, value in in_force.items() if name not in _NOT_CONDITIONS}
+
+
+def seeded(request: Request, again: Mapping[str, Any] | None) -> Request:
+    """Return the request with a seed, the recorded one if it is repeated."""
+    if request.options.seed is not None:
+        return request
+    recorded = None if again is None else again.get("sampler", {}).get("seed")
+    return request.with_options(seed=secrets.randbelow(2**31) if recorded is None else recorded)
 
 
 def is_greedy(options: Options) -> bool:

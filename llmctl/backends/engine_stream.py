@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from llmctl.backends.chat_reply import ErrorEvent
 from llmctl.backends.engine import Engine
+from llmctl.backends.engine_errors import refusal
 from llmctl.backends.engine_reply import Reader
 from llmctl.backends.sse import SseDecoder
 from llmctl.errors import Disconnected
@@ -124,8 +126,14 @@ class EngineStream:
             raise await self._engine.gone()
         for event in self._decoder.feed(data):
             if not self.ended:
-                self._chunks.extend(self._reader.read(event.data))
+                self._take(event.data)
                 self.ended = self._reader.ended
+
+    def _take(self, data: str) -> None:
+        try:
+            self._chunks.extend(self._reader.read(data))
+        except ErrorEvent as error:
+            raise refusal(error.body) from None
 
     async def _stopped(self) -> None:
         """Wait until the slot is idle, and not for long."""

@@ -37,6 +37,7 @@ class LearningBackEnd:
     """
 
     api = "chat"
+    pays_twice = True
 
     def __init__(
         self,

@@ -42,7 +42,7 @@ from llmctl.backends.probe_reading import read_answer
 from llmctl.backends.probe_responses import ResponsesProbe
 from llmctl.backends.server import new_client
 from llmctl.backends.token_prompt import spelling
-from llmctl.capabilities import Capabilities, Outcome, Server
+from llmctl.capabilities import LLAMA_SERVER, Capabilities, Outcome, Server
 from llmctl.conversation import Message, Options, Request
 from llmctl.errors import Denied, Overloaded, Refused, StrategyUnavailable
 from llmctl.profiles import Api, PrefixDialect, Profile, TokenCounts
@@ -73,7 +73,7 @@ _DIALECTS = (
 )
 
 _PROGRAMS = (
-    ("llama-server", "/props", "build_info"),
+    (LLAMA_SERVER, "/props", "build_info"),
     ("vLLM", "/version", "version"),
     ("SGLang", "/get_server_info", "version"),
     ("Ollama", "/api/version", "version"),

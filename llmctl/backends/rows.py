@@ -129,9 +129,12 @@ class RowBackEnd:
         name: the server's.
         api: the protocol spoken for this row.
         accepts_seed: a seed is known not to be refused.
+        pays_twice: a replay is billed, or at least waited for.
         supports: how its reply can be gone on with.
         fold: what the last stream added up to.
     """
+
+    pays_twice = True
 
     def __init__(self, server: RowServer, target: RowTarget) -> None:
         self.name = server.profile.name

@@ -57,6 +57,7 @@ class ScriptedBackEnd:
         api: "scripted".
         supports: what the script says it plays along with.
         accepts_seed: a seed changes nothing, but is not refused.
+        pays_twice: a replay costs nothing.
 
     Args:
         script: what to play.
@@ -65,6 +66,7 @@ class ScriptedBackEnd:
     name = "scripted"
     api = "scripted"
     accepts_seed = True
+    pays_twice = False
 
     def __init__(self, script: Script) -> None:
         self.supports: Mapping[Strategy, Guarantee] = {

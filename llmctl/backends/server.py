@@ -59,6 +59,7 @@ class ServerBackEnd(ABC):
             replay is possible but not among them: it pays for the known part again, and
             a server tells nothing about itself that could make it `exact`.
         accepts_seed: a seed is known not to be refused.
+        pays_twice: a replay is billed, or at least waited for.
 
     Args:
         profile: what is known about the server.
@@ -68,6 +69,7 @@ class ServerBackEnd(ABC):
     """
 
     api: ClassVar[str]
+    pays_twice = True
 
     def __init__(
         self,

@@ -65,6 +65,9 @@ from llmctl.watched import watched
 WARM_UP_AFTER_S = 0.1
 """Seconds until the engine or the client is loaded, so that the prompt is there by then."""
 
+AFTER_NO_CUT = {Strategy.CURSOR, Strategy.INSTRUCT}
+"""Ways that don't count where a pause may become a cut: the run is over, the person is asked."""
+
 CANCEL_AGAIN_S = 0.02
 """Seconds until a prompt that could not be ended yet is ended again."""
 
@@ -399,7 +402,7 @@ class Chat:
     @property
     def _holding(self) -> Holding:
         require, supports = self.config.require, self.back_end.supports
-        ways = [g for way, g in supports.items() if way is not Strategy.INSTRUCT]
+        ways = [g for way, g in supports.items() if way not in AFTER_NO_CUT]
         return Holding(
             on_pause=self.config.on_pause,
             billed=self.setup.selection.billed,
@@ -429,7 +432,8 @@ class Chat:
         )
 
     def _ladder(self, request: Request) -> Ladder:
-        return Ladder(self.back_end, request, rungs(self._instruction), self.config.require)
+        ways, require = rungs(self._instruction), self.config.require
+        return Ladder(self.back_end, request, ways, require, tell=self.say)
 
     async def _warm_up(self) -> None:
         """Load the engine or the client while the person types; the prompt comes first."""

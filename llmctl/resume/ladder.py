@@ -50,6 +50,7 @@ class Ladder:
         conditions: on what an exact replay depends, as recorded when the reply began.
         guarantee: the worst guarantee of all resumes so far.
         saved: engine state kept at the last cut.
+        tell: says a sentence to the person.
     """
 
     back_end: BackEnd
@@ -59,6 +60,7 @@ class Ladder:
     conditions: Mapping[str, Any] = field(default_factory=dict)
     guarantee: Guarantee = Guarantee.EXACT
     saved: Mapping[str, Any] | None = None
+    tell: Callable[[str], None] = lambda _sentence: None
 
     async def ready(self) -> None:
         """Wait until a request can be sent."""
@@ -125,7 +127,16 @@ class Ladder:
         raise refusal or self._none_left(reasons)
 
     def _standing(self, prefix: Prefix, alive: Callable[[], None]) -> Standing:
-        return Standing(self.request, prefix, self.conditions, self.guarantee, self.saved, alive)
+        return Standing(
+            self.request,
+            prefix,
+            conditions=self.conditions,
+            guarantee=self.guarantee,
+            saved=self.saved,
+            alive=alive,
+            require=self.require,
+            tell=self.tell,
+        )
 
     def _promising(self, standing: Standing) -> Iterator[Rung]:
         """Yield the ways that may be exact enough, strongest first.

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from llmctl.conversation import Prefix
 from llmctl.errors import StrategyUnavailable
 from llmctl.events import Channel, Chunk, Guarantee, Strategy
 from llmctl.resume.rung import Standing
@@ -23,14 +24,21 @@ class Replay:
     strategy = Strategy.REPLAY
 
     def promise(self, standing: Standing, back_end: BackEnd) -> Guarantee | None:
-        """Exact where the back end tells its conditions; nothing once the reply was mended."""
+        """Exact where the back end tells its conditions; nothing once the reply was mended.
+
+        Where it costs the known part again, only who wants nothing less than `exact` gets it.
+        """
         if standing.guarantee is not Guarantee.EXACT:
+            return None
+        if back_end.pays_twice and standing.require is not Guarantee.EXACT:
             return None
         return back_end.supports.get(self.strategy)
 
     @asynccontextmanager
     async def open(self, standing: Standing, back_end: BackEnd) -> AsyncIterator[Opened]:
         """Repeat the known text, then hand over."""
+        if back_end.pays_twice:
+            standing.tell(_cost(standing.prefix))
         opening = back_end.open(standing.request, again=standing.conditions, by=self.strategy)
         async with opening as stream:
             chunks = aiter(stream)
@@ -48,6 +56,11 @@ class Replay:
                 strategy=self.strategy,
                 guarantee=follower.earned(exact=same),
             )
+
+
+def _cost(known: Prefix) -> str:
+    size = f"{len(known.text):,} chars" if known.tokens is None else f"{known.tokens:,} tok"
+    return f"to go on exactly, the first {size} are generated and paid for once more"
 
 
 class _Follower:

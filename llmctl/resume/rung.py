@@ -23,6 +23,8 @@ class Standing:
         guarantee: the worst guarantee of all resumes so far: no later one can be better.
         saved: engine state that was kept at the last cut.
         alive: to be called while tokens arrive that are not shown.
+        require: the weakest guarantee that will do.
+        tell: says a sentence to the person, before anything is spent.
     """
 
     request: Request
@@ -31,6 +33,8 @@ class Standing:
     guarantee: Guarantee = Guarantee.EXACT
     saved: Mapping[str, Any] | None = None
     alive: Callable[[], None] = lambda: None
+    require: Guarantee = Guarantee.TEXT
+    tell: Callable[[str], None] = lambda _sentence: None
 
     @property
     def rest(self) -> Request:

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from llmctl.backends.chat_reply import ErrorEvent
 from llmctl.backends.engine import Engine, EngineSettings, default_threads
-from llmctl.backends.engine_errors import check
+from llmctl.backends.engine_errors import check, refusal
 from llmctl.backends.engine_reply import ChatReader, CompletionReader, Reader
 from llmctl.backends.engine_request import (
     Prompt,
@@ -64,7 +65,7 @@ def test_a_piece_is_told_with_its_token() -> None:
     assert reader.ended
 
 
-def test_one_lost_id_makes_all_later_ids_unknown_and_no_count() -> None:
+def test_a_lost_id_makes_its_pieces_ids_unknown_and_no_count() -> None:
     chunks = read(
         CompletionReader(),
         piece("a", [1], 1),
@@ -73,7 +74,7 @@ def test_one_lost_id_makes_all_later_ids_unknown_and_no_count() -> None:
         piece("x🦊", [8], 8),
         end("limit", 10),
     )
-    assert [c.ids for c in chunks] == [(1,), None, None, None, None]
+    assert [c.ids for c in chunks] == [(1,), None, (5,), None, ()]
     assert [c.tokens for c in chunks] == [1, 3, 1, 3, 0]
     assert [c.ends for c in chunks] == [(1,), (1, 1, 1), (1,), None, None]
 
@@ -93,9 +94,16 @@ def test_a_limit_before_the_one_asked_for_is_the_contexts(
     assert read(CompletionReader(limit), end(stop_type, 8))[0].context_full is full
 
 
+def test_a_limit_is_the_contexts_where_the_server_says_so() -> None:
+    ended = {**end("limit", 8), "truncated": True}
+    assert read(CompletionReader(0), ended)[0].context_full
+    assert not read(CompletionReader(0), {**ended, "truncated": False})[0].context_full
+
+
 def test_an_error_in_the_stream_is_a_refusal() -> None:
-    with pytest.raises(Refused, match="went wrong"):
+    with pytest.raises(ErrorEvent) as found:
         read(CompletionReader(), {"error": {"message": "went wrong"}})
+    assert "went wrong" in refusal(found.value.body).message
 
 
 # -- /v1/chat/completions

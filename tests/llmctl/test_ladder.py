@@ -60,7 +60,7 @@ def test_when_the_reply_has_ended_its_beginning_and_its_last_state_are_forgotten
 )
 def test_a_shaped_reply_goes_on_as_the_same_run_only(options: dict[str, Any]) -> None:
     supports = dict.fromkeys(Strategy, Guarantee.EXACT)
-    back_end = cast("BackEnd", SimpleNamespace(name="x", supports=supports))
+    back_end = cast("BackEnd", SimpleNamespace(name="x", pays_twice=False, supports=supports))
     shaped = REQUEST.with_options(**options)
     ways = Ladder(back_end, shaped, rungs("Go on."), Guarantee.BEST_EFFORT)
     known = Prefix("{", ids=(1,), tokens=1)
