@@ -273,7 +273,7 @@ class ModelSettings(Protocol):
 
     @property
     def api(self) -> Api:
-        """The wire protocol at that address."""
+        """The wire protocol to speak there, or with a profile's server; auto is its own."""
 
     @property
     def api_key_env(self) -> str | None:
@@ -300,7 +300,7 @@ def resolve_model(spec: str | None, config: ModelSettings, env: Environment) -> 
         return _gguf_file(chosen.removeprefix(f"{LOCAL}:"), env)
     if chosen.startswith(f"{SCRIPTED}:"):
         return Selection(chosen, script=chosen.removeprefix(f"{SCRIPTED}:"))
-    return _from_profile(chosen, config.profiles)
+    return _from_profile(chosen, config)
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -346,11 +346,14 @@ def _gguf_file(path: str, env: Environment) -> Selection:
     return Selection(file.stem, path=file)
 
 
-def _from_profile(chosen: str, profiles: Mapping[str, Profile]) -> Selection:
+def _from_profile(chosen: str, config: ModelSettings) -> Selection:
     name, _, model = chosen.partition("/")
-    profile = profiles.get(name)
+    profile = config.profiles.get(name)
     if profile is None:
-        raise UsageError(f"No back end is called '{name}'.", _did_you_mean(name, profiles))
+        hint = _did_you_mean(name, config.profiles)
+        raise UsageError(f"No back end is called '{name}'.", hint)
+    if config.api is not Api.AUTO:
+        profile = replace(profile, api=config.api)
     model = model or profile.model or ""
     if not model:
         raise UsageError(f"'{chosen}' names no model.", f"Write -m {name}/MODEL.")

@@ -55,7 +55,7 @@ BaseUrls = Annotated[
 ]
 ApiName = Annotated[
     Api | None,
-    typer.Option("--api", help="The protocol at --base-url."),
+    typer.Option("--api", help="The protocol to speak at --base-url, or with a profile's server."),
 ]
 ApiKeyEnv = Annotated[
     str | None,

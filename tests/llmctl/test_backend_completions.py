@@ -12,15 +12,16 @@ import pytest
 
 from llmctl.backends.completion_body import completion_body, prompt_of
 from llmctl.backends.completions import CompletionsBackEnd
+from llmctl.cli import main
 from llmctl.conversation import Message, Options, Request
 from llmctl.errors import Refused
 from llmctl.events import Guarantee, Strategy
 from llmctl.profiles import PRESETS, Profile, TokenCounts
 from llmctl.resume.ladder import Ladder
 from tests.support.cuts import climb, gone_on, ladder_of, received, whole
+from tests.support.fake_environment import fake_environment
 from tests.support.oracle_server import Fault, OracleServer, Script, Settings
 from tests.support.oracle_wire import Feature
-from tests.support.processes import Cli
 
 pytestmark = pytest.mark.anyio
 
@@ -147,15 +148,13 @@ async def test_a_server_without_completions() -> None:
 
 
 def test_from_the_command_line(tmp_path: Path) -> None:
-    with OracleServer(replace(VLLM, delay_s=0.004)) as server:
-        cli = Cli(tmp_path)
+    with OracleServer(replace(VLLM, delay_s=0.002)) as server, fake_environment(tmp_path) as fake:
         where = ("--base-url", server.base_url, "--api", "completions", "-m", "oracle")
-        first = cli.run("run", *where, "--temperature", "0", "--pause-after", "9", PROMPT)
-        rest = cli.run("resume")
-        assert (first.returncode, rest.returncode) == (5, 0)
-        assert "(prefix, text)" in rest.errors
+        asked = ("run", "-n", *where, "--temperature", "0")
+        assert main((*asked, "--pause-after", "9", PROMPT), fake.env) == 5
+        assert main(("resume",), fake.env) == 0
+        assert "(prefix, text)" in fake.err
         assert server.requests[-1].path == "/v1/completions"
         server.enqueue(Script(fault=Fault("cut", after_tokens=12)))
-        lost = cli.run("run", *where, "--temperature", "0", "--json", PROMPT)
-        assert lost.returncode == 0
-        assert '"api":"completions"' in lost.text.replace(" ", "")
+        assert main((*asked, "--json", PROMPT), fake.env) == 0
+        assert '"api":"completions"' in fake.out.replace(" ", "")

@@ -11,16 +11,19 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio import to_thread
 
 from llmctl.backends.responses import ResponsesBackEnd
 from llmctl.backends.responses_body import responses_body
 from llmctl.backends.responses_reader import ResponsesReader
+from llmctl.cli import main
 from llmctl.conversation import Message, Options, Prefix, Request
 from llmctl.errors import BelowRequire, Disconnected, Refused
 from llmctl.events import Channel, Chunk, Cursor, Guarantee, Strategy
 from llmctl.profiles import Profile
 from llmctl.resume.ladder import Ladder
 from tests.support.cuts import climb, gone_on, ladder_of, received, whole
+from tests.support.fake_environment import fake_environment
 from tests.support.oracle_responses import Keeping
 from tests.support.oracle_server import Fault, OracleServer, Script, Settings
 from tests.support.oracle_wire import Feature
@@ -291,7 +294,24 @@ async def test_reasoning_is_read_on_too() -> None:
     assert chunks[0].channel is Channel.REASONING
 
 
-# From outside.
+async def test_a_response_too_old_to_be_streamed_is_waited_for() -> None:
+    with OracleServer(replace(SERVER, keeping=Keeping.TOO_OLD)) as server:
+        before = await left(server, ends_runs=False)
+        async with ladder(server) as of, anyio.create_task_group() as tasks:
+
+            async def finish_later() -> None:
+                await of.ready()
+                await to_thread.run_sync(server.wait_until, lambda seen: seen.requests >= 4)
+                server.release()
+
+            tasks.start_soon(finish_later)
+            trial = await gone_on(of, before, before)
+            assert trial.rest is not None
+            assert before.text + trial.rest.text == server.expected(QUESTION)
+            assert trial.label is Guarantee.EXACT
+
+
+# The program, in this process.
 
 BACKGROUND = ("--option", "background=true")
 
@@ -300,16 +320,64 @@ def where(server: OracleServer) -> tuple[str, ...]:
     return ("--base-url", server.base_url, "--api", "responses", "-m", "oracle")
 
 
-def test_a_pause_and_a_resume_from_the_command_line(tmp_path: Path) -> None:
-    with OracleServer(replace(SERVER, delay_s=0.004)) as server:
-        cli = Cli(tmp_path)
-        full = server.expected(QUESTION)
-        asked = ("--temperature", "0", *BACKGROUND, QUESTION)
-        first = cli.run("run", *where(server), "--pause-after", "9", *asked)
-        rest = cli.run("resume", "--require", "exact")
-        assert (first.returncode, rest.returncode) == (5, 0)
-        assert first.text + rest.text == full
-        assert "(cursor, exact)" in rest.errors
-        cut = cli.run("run", *where(server), "--on-pause", "cut", "--pause-after", "9", *asked)
+def run(folder: Path, server: OracleServer, *words: str) -> tuple[int, str, str]:
+    command = ("run", "-n", *where(server), "--temperature", "0", *words)
+    with fake_environment(folder) as fake:
+        return main(command, fake.env), fake.out, fake.err
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("cut", after_tokens=1),
+        Fault("no_finish", after_tokens=40),
+        Fault("error_event", after_tokens=30),
+    ],
+    ids=lambda fault: f"{fault.kind} after {fault.after_tokens}",
+)
+def test_a_broken_stream_is_read_on_exactly(fault: Fault, tmp_path: Path) -> None:
+    with OracleServer(SERVER) as server:
+        server.enqueue(Script(fault=fault))
+        status, text, errors = run(tmp_path, server, *BACKGROUND, QUESTION)
+        assert (status, text) == (0, server.expected(QUESTION))
+        assert errors.count("(cursor, exact)") == 1
+        assert server.counters.tokens == 64  # nothing was generated twice
+
+
+def test_a_pause_leaves_it_running_unless_it_is_to_be_cut(tmp_path: Path) -> None:
+    with OracleServer(replace(SERVER, delay_s=0.002)) as server:
+        asked = ("--pause-after", "9", *BACKGROUND, QUESTION)
+        status, first, _ = run(tmp_path, server, *asked)
+        with fake_environment(tmp_path) as fake:
+            assert main(("resume", "--require", "exact"), fake.env) == 0
+            assert first + fake.out == server.expected(QUESTION)
+            assert "(cursor, exact)" in fake.err
+        assert status == 5
+        assert run(tmp_path, server, "--on-pause", "cut", *asked)[0] == 5
         assert server.requests[-1].path.endswith("/cancel")
-        assert cut.returncode == 5
+
+
+def test_without_the_background_a_broken_stream_is_the_end(tmp_path: Path) -> None:
+    with OracleServer(SERVER) as server:
+        server.enqueue(Script(fault=Fault("cut", after_tokens=20)))
+        status, text, _ = run(tmp_path, server, QUESTION)
+        assert status == 4
+        assert text
+        assert server.expected(QUESTION).startswith(text)
+        assert server.counters.requests == 1
+
+
+# From outside.
+
+
+def test_a_reply_that_was_killed_is_read_on(tmp_path: Path) -> None:
+    with OracleServer(replace(SERVER, delay_s=0.01)) as server:
+        cli = Cli(tmp_path)
+        killed = cli.start("run", *where(server), "--temperature", "0", *BACKGROUND, QUESTION)
+        killed.kill_after_bytes(40)
+        before = killed.wait().text
+        rest = cli.run("resume", "--full", "--require", "exact")
+        assert rest.text == server.expected(QUESTION)
+        assert rest.text.startswith(before)
+        assert "(cursor, exact)" in rest.errors
+        assert server.counters.tokens == 64

@@ -12,6 +12,7 @@ from llmctl.profiles import (
     is_on_this_machine,
     resolve_model,
 )
+from llmctl.targets import selection_of, target_of
 from tests.support.fake_environment import fake_environment
 
 
@@ -55,6 +56,18 @@ def test_an_address_takes_the_server_s_own_name(tmp_path: Path) -> None:
         None,
         False,
     )
+
+
+def test_a_protocol_counts_with_a_profile_too_and_is_remembered(tmp_path: Path) -> None:
+    spoken = Config(api=Api.RESPONSES)
+    chosen = resolve(tmp_path, "openai/gpt", spoken)
+    assert chosen.profile is not None
+    assert chosen.profile.api is Api.RESPONSES
+    with fake_environment(tmp_path) as fake:
+        again = selection_of(target_of(chosen, spoken), Config(), fake.env)
+        plain = resolve_model("openai/gpt", Config(), fake.env)
+        assert again == chosen
+        assert selection_of(target_of(plain, Config()), spoken, fake.env) == plain
 
 
 def test_an_unknown_server_elsewhere_may_cost_money(tmp_path: Path) -> None:

@@ -180,6 +180,13 @@ async def _strike(conn: HttpConnection, fault: Fault | None) -> None:
         case FaultKind.NO_FINISH:
             conn.finish()
             raise Ended
+        case FaultKind.ERROR_EVENT:
+            error = {"type": "error", "code": fault.code, "message": fault.message}
+            conn.send(b"event: error\ndata: " + json.dumps(error).encode() + b"\n\n")
+            conn.finish()
+            raise Ended
+        case kind:
+            raise AssertionError(f"{kind} is not for a stream of events")
 
 
 def _json(conn: HttpConnection, value: Json) -> None:
