@@ -29,7 +29,16 @@ from llmctl.durations import parse_duration
 from llmctl.errors import UsageError
 from llmctl.events import Guarantee
 from llmctl.prices import Prices
-from llmctl.profiles import PRESETS, RESERVED, Api, PrefixDialect, Profile, checked_url, nearest
+from llmctl.profiles import (
+    PRESETS,
+    RESERVED,
+    Api,
+    PrefixDialect,
+    Profile,
+    ReasoningDialect,
+    checked_url,
+    nearest,
+)
 
 if TYPE_CHECKING:
     from llmctl.environment import Environment
@@ -339,6 +348,7 @@ _PROFILE_SETTINGS: dict[str, Callable[[object], Any]] = {
     "billed": _flag,
     "model": _text,
     "prefix": _one_of(PrefixDialect),
+    "reasoning": _one_of(ReasoningDialect),
     "prefix_base_url": _url,
     "prefix_echoed": _flag,
     "accepts_seed": _flag,

@@ -56,6 +56,20 @@ class PrefixDialect(StrEnum):
     """A trailing assistant message and nothing else."""
 
 
+class ReasoningDialect(StrEnum):
+    """How a server is given back what its model has thought, before the text it goes on with."""
+
+    FIELD = "field"
+    """The assistant message carries ``reasoning_content``; one without content is gone on with
+    within the reasoning."""
+
+    NAMED = "named"
+    """The same, and ``continue_final_message`` names the field that is gone on with."""
+
+    BEHIND = "behind"
+    """The message carries ``reasoning_content``; only its content can be gone on with."""
+
+
 class TokenCounts(StrEnum):
     """How a server tells which tokens a piece of text completes, when it is asked to."""
 
@@ -90,6 +104,7 @@ class Profile:
         prefix_base_url: the address for such requests, where it is another one.
         prefix_echoed: its answer to such a request repeats the prefix.
         prefix_keeps_blanks: it is known not to trim the blanks at a prefix's end.
+        reasoning: how it takes reasoning back; None where that is not known to work.
         accepts_seed: a seed in the body is known not to be refused.
         seed_field: the body's field for it.
         usage_in_stream: ``stream_options.include_usage`` is known not to be refused.
@@ -113,6 +128,7 @@ class Profile:
     prefix_base_url: str | None = None
     prefix_echoed: bool = False
     prefix_keeps_blanks: bool = False
+    reasoning: ReasoningDialect | None = None
     accepts_seed: bool = False
     seed_field: str = "seed"
     usage_in_stream: bool = True
@@ -160,6 +176,7 @@ _PRESETS = (
         "DEEPSEEK_API_KEY",
         prefix=PrefixDialect.PREFIX_FLAG,
         prefix_base_url="https://api.deepseek.com/beta",
+        reasoning=ReasoningDialect.FIELD,
     ),
     # It reports usage without being asked.
     _service(
@@ -193,6 +210,7 @@ _PRESETS = (
         api_key_env="LLAMA_API_KEY",
         prefix=PrefixDialect.TRAILING_ASSISTANT,
         prefix_keeps_blanks=True,
+        reasoning=ReasoningDialect.NAMED,
         token_counts=TokenCounts.TIMINGS,
         accepts_seed=True,
     ),
@@ -201,6 +219,7 @@ _PRESETS = (
         base_url="http://localhost:8000/v1",
         api_key_env="VLLM_API_KEY",
         prefix=PrefixDialect.CONTINUE_FINAL_MESSAGE,
+        reasoning=ReasoningDialect.BEHIND,
         token_counts=TokenCounts.IDS,
         token_prompts=True,
         accepts_seed=True,

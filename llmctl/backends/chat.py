@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from llmctl.backends.chat_body import chat_body
+from llmctl.backends.chat_body import NOTHING, Beginning, beginning, chat_body
 from llmctl.backends.chat_reply import ReplyReader
 from llmctl.backends.chat_stream import ChatStream
 from llmctl.backends.completion_body import completion_body
@@ -54,14 +54,14 @@ class ChatBackEnd(ServerBackEnd):
     ) -> ChatStream:
         if by is Strategy.TOKENS:
             return await self._behind_ids(client, request, again, after)
-        return await self._behind_text(client, request, *self._split(after, by))
+        return await self._behind_text(client, request, self._beginning(after, by))
 
     async def _behind_text(
-        self, client: OpenAiClient, request: Request, sent: str, blanks: str
+        self, client: OpenAiClient, request: Request, sent: Beginning
     ) -> ChatStream:
         response = await self._insist(lambda: self._post(client, request, sent))
         expects_ids = Strategy.TOKENS in self.supports and not sent
-        seams = self._seams(sent, blanks)
+        seams = self._seams(sent)
         reader = ReplyReader(self._counter(request))
         return ChatStream(response, client, reader, seams, expects_ids=expects_ids)
 
@@ -82,16 +82,13 @@ class ChatBackEnd(ServerBackEnd):
         reader = ReplyReader(self._counter(request))
         return ChatStream(response, client, reader, [], expects_ids=True, prompt=prompt)
 
-    def _split(self, after: Prefix | None, by: Strategy | None) -> tuple[str, str]:
-        """Return the beginning of the reply to send, and the blanks that were cut off it."""
+    def _beginning(self, after: Prefix | None, by: Strategy | None) -> Beginning:
+        """Return the beginning of the reply to send."""
         if by is None or by is Strategy.REPLAY:
-            return "", ""
+            return NOTHING
         if by is not Strategy.PREFIX or self._profile.prefix is None:
             raise StrategyUnavailable(f"{self.name} is not known to go on by {by}.")
-        if after is None or not after.text:
-            raise StrategyUnavailable("There is no text yet to go on behind.")
-        sent = after.text if self._profile.prefix_keeps_blanks else after.text.rstrip()
-        return sent, after.text[len(sent) :]
+        return beginning(self._profile, after or Prefix(""))
 
     def _leave_out(self, refusal: str) -> bool:
         """Bound the reply by the newer field where a server asks for that by name."""
@@ -100,11 +97,14 @@ class ChatBackEnd(ServerBackEnd):
             return True
         return super()._leave_out(refusal)
 
-    async def _post(self, client: OpenAiClient, request: Request, sent: str) -> httpx2.Response:
+    async def _post(
+        self, client: OpenAiClient, request: Request, sent: Beginning
+    ) -> httpx2.Response:
         body = chat_body(self._profile, request, usage=self._usage, after=sent)
         base_url = self._profile.prefix_base_url if sent else None
         return await client.post("chat/completions", body, base_url=base_url)
 
-    def _seams(self, sent: str, blanks: str) -> list[Seam]:
-        echo = Seam(sent if self._profile.prefix_echoed else "", required=False)
-        return [seam for seam in (echo, Seam(blanks, required=True)) if seam.open]
+    def _seams(self, sent: Beginning) -> list[Seam]:
+        echo = Seam(sent.text if self._profile.prefix_echoed else "", required=False)
+        blanks = Seam(sent.blanks, required=True, channel=sent.channel)
+        return [seam for seam in (echo, blanks) if seam.open]

@@ -8,10 +8,13 @@ message are its dialects; each is one case of `_continuing`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, assert_never
 
-from llmctl.conversation import Options, Request
-from llmctl.profiles import PrefixDialect, Profile, TokenCounts
+from llmctl.conversation import Options, Prefix, Request
+from llmctl.errors import StrategyUnavailable
+from llmctl.events import Channel
+from llmctl.profiles import PrefixDialect, Profile, ReasoningDialect, TokenCounts
 
 COUNTING_FIELDS: Mapping[TokenCounts, str] = {
     TokenCounts.USAGE: "continuous_usage_stats",
@@ -22,8 +25,57 @@ COUNTING_FIELDS: Mapping[TokenCounts, str] = {
 """The field by which each way of counting is asked for."""
 
 
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """The beginning of a reply, as far as it is sent.
+
+    Attributes:
+        text: its content.
+        reasoning: what was thought before.
+        blanks: those at its end, which are not sent since a template might trim them.
+    """
+
+    text: str = ""
+    reasoning: str = ""
+    blanks: str = ""
+
+    def __bool__(self) -> bool:
+        """Say whether there is any."""
+        return bool(self.text or self.reasoning)
+
+    @property
+    def channel(self) -> Channel:
+        """Where the reply goes on."""
+        return Channel.CONTENT if self.text else Channel.REASONING
+
+
+NOTHING = Beginning()
+
+
+def beginning(profile: Profile, prefix: Prefix) -> Beginning:
+    """Return what of a reply a server is given to go on behind.
+
+    Raises:
+        StrategyUnavailable: there is nothing, or the server does not take it.
+    """
+    _check_reasoning(profile, prefix)
+    last = prefix.text or prefix.reasoning
+    sent = last if profile.prefix_keeps_blanks else last.rstrip()
+    blanks = last[len(sent) :]
+    return Beginning(sent, prefix.reasoning, blanks) if prefix.text else Beginning("", sent, blanks)
+
+
+def _check_reasoning(profile: Profile, prefix: Prefix) -> None:
+    if not prefix.text and not prefix.reasoning:
+        raise StrategyUnavailable("There is no text yet to go on behind.")
+    if prefix.reasoning and profile.reasoning is None:
+        raise StrategyUnavailable(f"{profile.name} is not known to take its reasoning back.")
+    if not prefix.text and profile.reasoning is ReasoningDialect.BEHIND:
+        raise StrategyUnavailable(f"{profile.name} does not go on within its reasoning.")
+
+
 def chat_body(
-    profile: Profile, request: Request, *, usage: bool, after: str = ""
+    profile: Profile, request: Request, *, usage: bool, after: Beginning = NOTHING
 ) -> dict[str, Any]:
     """Return the body that asks for a reply, or for the rest of one.
 
@@ -31,7 +83,7 @@ def chat_body(
         profile: whose dialect to speak.
         request: what to ask.
         usage: ask for the accounting at the end of the stream.
-        after: the beginning of the reply; "" asks for all of it.
+        after: the beginning of the reply; `NOTHING` asks for all of it.
     """
     messages = [{"role": m.role, "content": m.content} for m in request.messages]
     return {
@@ -40,7 +92,7 @@ def chat_body(
         "stream": True,
         **counting_fields(profile, usage=usage),
         **chosen_fields(request.options, profile),
-        **(_continuing(profile.prefix, messages, after) if after else {}),
+        **(_continuing(profile, messages, after) if after else {}),
         **request.options.extra,
     }
 
@@ -80,12 +132,17 @@ def _schema(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _continuing(
-    dialect: PrefixDialect | None, messages: list[dict[str, Any]], text: str
+    profile: Profile, messages: list[dict[str, Any]], after: Beginning
 ) -> dict[str, Any]:
     """Append the reply's beginning to ``messages`` and return the fields that go with it."""
-    message: dict[str, Any] = {"role": "assistant", "content": text}
+    message: dict[str, Any] = {"role": "assistant", "content": after.text}
     messages.append(message)
-    match dialect:
+    if after.reasoning:
+        message["reasoning_content"] = after.reasoning
+        if profile.reasoning is ReasoningDialect.NAMED:
+            field = "content" if after.text else "reasoning_content"
+            return {"continue_final_message": field, "add_generation_prompt": False}
+    match profile.prefix:
         case PrefixDialect.CONTINUE_FINAL_MESSAGE:
             return {"continue_final_message": True, "add_generation_prompt": False}
         case PrefixDialect.PREFIX_FLAG:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio import to_thread
 
-from llmctl.backends.chat_body import chat_body
+from llmctl.backends.chat_body import Beginning, chat_body
 from llmctl.backends.chat_stream import CLOSE_S
 from llmctl.backends.completion_body import completion_body
 from llmctl.backends.probe_answers import (
@@ -288,4 +288,4 @@ class _Probe:
         options = Options(temperature=0.0, seed=seed, max_tokens=tokens, extra=extra)
         request = Request(self.model, (Message("user", QUESTION),), options)
         profile = replace(self.profile, prefix=way, token_counts=None)
-        return chat_body(profile, request, usage=False, after=after)
+        return chat_body(profile, request, usage=False, after=Beginning(after))

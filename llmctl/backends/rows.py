@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import anyio
 from anyio import to_thread
 
-from llmctl.backends.chat_body import chat_body
+from llmctl.backends.chat_body import NOTHING, Beginning, beginning, chat_body
 from llmctl.backends.chat_stream import CLOSE_S
 from llmctl.backends.completion_body import completion_body
 from llmctl.backends.fold import Fold
@@ -165,7 +165,7 @@ class RowBackEnd:
             if by is Strategy.TOKENS:
                 stream = await self._behind_ids(client, request, again or {}, after)
             else:
-                stream = await self._behind_text(client, request, *self._split(after, by))
+                stream = await self._behind_text(client, request, self._beginning(after, by))
         except Overloaded as error:
             if error.busy:
                 self._server.hears.refused(error)
@@ -183,13 +183,11 @@ class RowBackEnd:
         """Do nothing: the connections are the server's."""
 
     async def _behind_text(
-        self, client: WireClient, request: Request, known: str, blanks: str
+        self, client: WireClient, request: Request, known: Beginning
     ) -> RowStream:
         response = await self._ask(client, request, known)
         expects_ids = Strategy.TOKENS in self.supports and not known
-        return self._stream(
-            response, client, request, self._seams(known, blanks), expects_ids=expects_ids
-        )
+        return self._stream(response, client, request, self._seams(known), expects_ids=expects_ids)
 
     async def _behind_ids(
         self,
@@ -221,25 +219,25 @@ class RowBackEnd:
         self.fold = reader.fold
         return RowStream(response, client, reader, seams, hears.units, **ids)
 
-    def _split(self, after: Prefix | None, by: Strategy | None) -> tuple[str, str]:
-        """Return the beginning of the reply to send, and the blanks that were cut off it."""
+    def _beginning(self, after: Prefix | None, by: Strategy | None) -> Beginning:
+        """Return the beginning of the reply to send."""
         if by is None:
-            return "", ""
+            return NOTHING
         if by is not Strategy.PREFIX or by not in self.supports:
             raise StrategyUnavailable(f"{self.name} is not known to go on by {by}.")
-        if after is None or not after.text:
-            raise StrategyUnavailable("There is no text yet to go on behind.")
-        keeps = self._target.path == COMPLETIONS or self._server.profile.prefix_keeps_blanks
-        sent = after.text if keeps else after.text.rstrip()
-        return sent, after.text[len(sent) :]
+        profile = self._server.profile
+        if self._target.path == COMPLETIONS:  # no template stands between
+            profile = replace(profile, prefix_keeps_blanks=True)
+        return beginning(profile, after or Prefix(""))
 
-    def _seams(self, sent: str, blanks: str) -> list[Seam]:
+    def _seams(self, sent: Beginning) -> list[Seam]:
         """Return what takes known text off the beginning of the rest."""
         echoed = self._target.path == CHAT and self._server.profile.prefix_echoed
-        echo = Seam(sent if echoed else "", required=False)
-        return [seam for seam in (echo, Seam(blanks, required=True)) if seam.open]
+        echo = Seam(sent.text if echoed else "", required=False)
+        blanks = Seam(sent.blanks, required=True, channel=sent.channel)
+        return [seam for seam in (echo, blanks) if seam.open]
 
-    async def _ask(self, client: WireClient, request: Request, known: str) -> Any:  # noqa: ANN401
+    async def _ask(self, client: WireClient, request: Request, known: Beginning) -> Any:  # noqa: ANN401
         server = self._server
         base_url = server.profile.prefix_base_url if known else None
         if server.usage:
@@ -253,21 +251,21 @@ class RowBackEnd:
         body = self._body(request, known, usage=False)
         return await client.post(self._target.path, body, base_url=base_url)
 
-    def _body(self, request: Request, known: str, *, usage: bool) -> dict[str, Any]:
+    def _body(self, request: Request, known: Beginning, *, usage: bool) -> dict[str, Any]:
         """Return the body of a request for the reply, or for what follows ``known``."""
         target = self._target
         body = {**target.body, "stream": True}
         if target.bound_field is not None and request.options.max_tokens is not None:
             body[target.bound_field] = request.options.max_tokens
         if target.path == COMPLETIONS:
-            body["prompt"] = f"{body['prompt']}{known}" if known else body["prompt"]
+            body["prompt"] = f"{body['prompt']}{known.text}" if known else body["prompt"]
         if target.path == CHAT:
             body |= self._chat_fields(request, known, usage=usage)
         elif usage and target.path == COMPLETIONS:
             body.setdefault("stream_options", {"include_usage": True})
         return body
 
-    def _chat_fields(self, request: Request, known: str, *, usage: bool) -> dict[str, Any]:
+    def _chat_fields(self, request: Request, known: Beginning, *, usage: bool) -> dict[str, Any]:
         """Return what asks for counts, and the messages where they are not the row's own."""
         bare = replace(request, options=replace(request.options, extra={}, schema=None))
         spoken = chat_body(self._server.profile, bare, usage=usage, after=known)

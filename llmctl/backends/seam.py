@@ -20,11 +20,13 @@ class Seam:
     Args:
         known: the text that may come first.
         required: it must come; otherwise this is not a continuation of the reply.
+        channel: where it comes.
     """
 
-    def __init__(self, known: str, *, required: bool) -> None:
+    def __init__(self, known: str, *, required: bool, channel: Channel = Channel.CONTENT) -> None:
         self.open = bool(known)
         self.required = required
+        self._channel = channel
         self._known = known
         self._held: list[Chunk] = []
 
@@ -34,17 +36,22 @@ class Seam:
         Raises:
             StrategyUnavailable: the text had to come and something else came.
         """
-        if not self.open or chunk.channel is not Channel.CONTENT:
+        if not self.open or self._is_before(chunk):
             return [chunk]
         self._held.append(chunk)
         text = "".join(held.text for held in self._held)
-        if text.startswith(self._known):
+        right = chunk.channel is self._channel
+        if right and text.startswith(self._known):
             return self._release(len(self._known))
-        if self._known.startswith(text) and chunk.finish_reason is None:
+        if right and self._known.startswith(text) and chunk.finish_reason is None:
             return []
         if self.required:
             raise StrategyUnavailable("The server went on behind another text than this reply's.")
         return self._release(0)
+
+    def _is_before(self, chunk: Chunk) -> bool:
+        """Say whether a chunk is reasoning, and the text to take off is content behind it."""
+        return chunk.channel is Channel.REASONING and self._channel is Channel.CONTENT
 
     def _release(self, dropped: int) -> list[Chunk]:
         self.open = False

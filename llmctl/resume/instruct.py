@@ -42,12 +42,9 @@ class Instruct:
     @asynccontextmanager
     async def open(self, standing: Standing, back_end: BackEnd) -> AsyncIterator[Opened]:
         """Ask, and take off what is repeated."""
-        rest = standing.rest
-        messages = (
-            *rest.messages,
-            Message("assistant", standing.prefix.text),
-            Message("user", self.instruction),
-        )
+        rest, known = standing.rest, standing.prefix.text
+        shown = (Message("assistant", known), Message("user", self.instruction))
+        messages = (*rest.messages, *(shown if known else ()))  # thoughts alone begin anew
         async with back_end.open(replace(rest, messages=messages)) as stream:
             yield Opened(
                 stream=stream,

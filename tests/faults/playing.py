@@ -39,7 +39,7 @@ from llmctl.unfinished import resume
 from tests.faults.scenario import LIMIT_S, Scenario, Share
 from tests.support.fake_environment import Captured, fake_environment
 from tests.support.fault_proxy import FaultProxy, Link
-from tests.support.oracle import VOCABULARY, Oracle, Plan, Sampling, Special, render
+from tests.support.oracle import VOCABULARY, Oracle, Plan, Sampling, Special, render, text_of
 from tests.support.oracle import Message as Said
 from tests.support.oracle_server import OracleServer
 from tests.support.oracle_server import Script as Happens
@@ -297,6 +297,7 @@ class Play:
         """The server was asked to go on behind the beginning of what it says, and told it all."""
         spoken = self._model_text()
         ids = self._ids()
+        thoughts = text_of(ids[: self._content_at(ids)])
         start = render([Said("user", PROMPT)])
         for record in self._server.requests:
             if not isinstance(record.body, dict):
@@ -308,6 +309,8 @@ class Play:
             last = record.body["messages"][-1]
             if last["role"] == "assistant":
                 assert spoken.startswith(last["content"])
+                assert thoughts.startswith(last.get("reasoning_content", ""))
+                assert thoughts == last.get("reasoning_content", "") or not last["content"]
 
     def _check_store(self) -> None:
         with fake_environment(self._folder) as captured, Records(captured.env.data) as records:
@@ -343,11 +346,13 @@ class Play:
             render([Said("user", PROMPT)]), sampling=Sampling(temperature=0), plan=plan
         )
 
+    def _content_at(self, ids: list[int]) -> int:
+        return ids.index(Special.THINK_END) + 1 if Special.THINK_END in ids else 0
+
     def _ends(self) -> Iterator[int]:
         """Yield where in the content each of its tokens ends, in characters begun."""
         ids = self._ids()
-        after = ids.index(Special.THINK_END) + 1 if Special.THINK_END in ids else 0
-        pieces = [VOCABULARY.pieces[i] for i in ids[after:]]
+        pieces = [VOCABULARY.pieces[i] for i in ids[self._content_at(ids) :]]
         raw = b"".join(pieces)
         for end in accumulate(map(len, pieces)):
             yield len(raw[:end].decode("utf-8", "ignore")) + _is_inside(raw, end)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmctl.events import Action
-from llmctl.profiles import PrefixDialect, Profile, TokenCounts
+from llmctl.profiles import PrefixDialect, Profile, ReasoningDialect, TokenCounts
 from tests.support.fault_proxy import Direction, LinkPlan, Trouble, TroubleKind
 from tests.support.oracle_server import Fault, FaultKind, Script, Settings
 from tests.support.oracle_wire import Feature, Prefill
@@ -35,6 +35,11 @@ DIALECTS = {
     PrefixDialect.TRAILING_ASSISTANT: Prefill.CONTINUE,
     PrefixDialect.PREFIX_FLAG: Prefill.PREFIX,
     PrefixDialect.CONTINUE_FINAL_MESSAGE: Prefill.CONTINUE_FINAL_MESSAGE,
+}
+REASONING = {
+    PrefixDialect.TRAILING_ASSISTANT: ReasoningDialect.NAMED,
+    PrefixDialect.PREFIX_FLAG: ReasoningDialect.FIELD,
+    PrefixDialect.CONTINUE_FINAL_MESSAGE: ReasoningDialect.BEHIND,
 }
 
 
@@ -119,12 +124,16 @@ def _server(dice: random.Random) -> tuple[Settings, dict[str, Any]]:
     dialect = dice.choice(list(DIALECTS))
     by_ids = dialect is PrefixDialect.CONTINUE_FINAL_MESSAGE and dice.random() < 0.7
     counts = TokenCounts.IDS if by_ids else dice.choice(list(TOLD))
+    thinks = REASONING[dialect] is not ReasoningDialect.BEHIND
+    named = REASONING[dialect] is ReasoningDialect.NAMED
     told = {Feature.TOKEN_IDS, Feature.TOKEN_PROMPTS} if by_ids else {TOLD[counts]}
     settings = Settings(
         length=dice.choice((3, 10, 30, 60, 120)),
         prefill=DIALECTS[dialect],
-        features=tuple(sorted({Feature.USAGE, Feature.REASONING, *told})),
-        reasoning=0 * dice.choice((0, 0, 0, 1, 9)),
+        features=tuple(
+            sorted({Feature.USAGE, Feature.REASONING, *told, *([Feature.NAMED_REASONING] * named)})
+        ),
+        reasoning=dice.choice((0, 0, 1, 9)) if thinks else 0,
         echo=dice.random() < 0.15,
         gzip=dice.random() < 0.2,
         http10=dice.random() < 0.15,
@@ -138,6 +147,7 @@ def _server(dice: random.Random) -> tuple[Settings, dict[str, Any]]:
         "prefix": dialect,
         "prefix_echoed": settings.echo,
         "prefix_keeps_blanks": True,
+        "reasoning": REASONING[dialect],
         "token_counts": counts,
         "token_prompts": by_ids,
         "accepts_seed": dice.random() < 0.5,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmctl.backends.chat_body import chat_body
+from llmctl.backends.chat_body import Beginning, chat_body
 from llmctl.backends.chat_reply import ErrorEvent, ReplyReader
 from llmctl.backends.error_bodies import context_tokens, is_context_full, retry_after_s, sentence
 from llmctl.backends.seam import Seam
@@ -127,7 +127,7 @@ def test_prefix_dialects(
     dialect: PrefixDialect, message: dict[str, Any], fields: dict[str, Any]
 ) -> None:
     profile = Profile(name="x", base_url="http://x", prefix=dialect)
-    body = chat_body(profile, ASK, usage=False, after="Once")
+    body = chat_body(profile, ASK, usage=False, after=Beginning("Once"))
     assert body == {
         "model": "m",
         "messages": [*MESSAGES, {"role": "assistant", "content": "Once", **message}],

@@ -169,6 +169,13 @@ def test_what_has_ended_has_no_cursor() -> None:
     assert received.as_prefix().cursor is None
 
 
+def test_thoughts_alone_are_asked_for_anew() -> None:
+    """There is no text to show the model: it is asked again, and what it thought stays."""
+    prefix = Prefix("", reasoning="hm")
+    found = go_on(script(), prefix, require=Guarantee.BEST_EFFORT)
+    assert found == (Strategy.INSTRUCT, Guarantee.BEST_EFFORT, TEXT)
+
+
 # The overlap of a model that was asked to go on.
 
 

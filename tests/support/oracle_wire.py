@@ -69,6 +69,7 @@ class Feature(StrEnum):
     TIMINGS = "timings"  # llama.cpp: timings_per_token
     TOKEN_IDS = "token_ids"  # noqa: S105  (no password; vLLM: return_token_ids)
     REASONING = "reasoning"  # accepts reasoning_content in messages
+    NAMED_REASONING = "named_reasoning"  # llama.cpp: and is told which field is gone on with
     RESPONSES = "responses"  # /responses
     COMPLETIONS = "completions"  # /completions behind a text
     TOKEN_PROMPTS = "token_prompts"  # noqa: S105  (vLLM: /completions behind ids, /detokenize)
@@ -205,6 +206,10 @@ _VLLM_FIELDS: Mapping[str, Check] = {
     "add_generation_prompt": is_a(bool),
     "echo": is_a(bool),
 }
+_LLAMACPP_FIELDS: Mapping[str, Check] = {
+    "continue_final_message": is_a(bool, str),
+    "add_generation_prompt": is_a(bool),
+}
 _FEATURE_FIELDS: Mapping[Feature, str] = {
     Feature.TIMINGS: "timings_per_token",
     Feature.TOKEN_IDS: "return_token_ids",
@@ -293,6 +298,8 @@ def _check_fields(given: Mapping[str, object], rules: Rules) -> None:
     known = {rules.seed_field if name == "seed" else name: c for name, c in _FIELDS.items()}
     if rules.prefill is Prefill.CONTINUE_FINAL_MESSAGE:
         known.update(_VLLM_FIELDS)
+    if Feature.NAMED_REASONING in rules.features:
+        known.update(_LLAMACPP_FIELDS)
     known.update({_FEATURE_FIELDS[f]: is_a(bool) for f in rules.features if f in _FEATURE_FIELDS})
     check_each(given, known, rules)
 
@@ -359,6 +366,8 @@ def _continues(given: Mapping[str, Any], rules: Rules) -> bool:
     """Tell whether the reply goes on with the last message."""
     trailing: bool = given["messages"][-1]["role"] == "assistant"
     match rules.prefill:
+        case Prefill.CONTINUE if trailing and Feature.NAMED_REASONING in rules.features:
+            return _continues_llamacpp(given)
         case Prefill.CONTINUE:
             return trailing
         case Prefill.IGNORED:
@@ -381,7 +390,22 @@ def _continues_vllm(given: Mapping[str, Any], *, trailing: bool) -> bool:
         raise ApiError(400, _BOTH_FLAGS, kind="BadRequestError")
     if goes_on and not trailing:
         raise ApiError(400, "The final message is not an assistant message.")
+    last = given["messages"][-1]
+    if goes_on and last.get("reasoning_content") and not last.get("content"):
+        text = "continue_final_message is set but the final message does not appear in the chat."
+        raise ApiError(400, text, kind="BadRequestError")
     return bool(goes_on)
+
+
+def _continues_llamacpp(given: Mapping[str, Any]) -> bool:
+    """Go on with the last message; which field of it must be said where it has reasoning."""
+    last, named = given["messages"][-1], given.get("continue_final_message")
+    if named and given.get("add_generation_prompt", True):
+        raise ApiError(400, _BOTH_FLAGS)
+    wanted = "content" if last.get("content") else "reasoning_content"
+    if last.get("reasoning_content") and named != wanted:
+        raise ApiError(400, "Assistant response prefill is incompatible with enable_thinking.")
+    return True
 
 
 def _request(
