@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from llmctl._version import __version__
+from tests.support.processes import Cli
+from tests.support.pty_driver import PtyProgram
 
 HEAVY = {
     "anyio",
@@ -25,6 +29,7 @@ HEAVY = {
     "trio",
     "xllamacpp",
 }
+PROMPT = re.compile(r"\x1b\[0m>")
 PROGRAM = "from llmctl.__main__ import main; main()"
 ROUNDS = 9
 
@@ -76,7 +81,23 @@ def test_help_loads_nothing_heavy_and_no_command() -> None:
 )
 def test_small_commands_load_no_client_and_no_terminal_library(words: list[str]) -> None:
     names = {name.partition(".")[0] for name in loaded(*words)}
-    assert names & {"openai", "httpx2", "prompt_toolkit", "rich", "anyio", "sqlite3"} == set()
+    assert names & (HEAVY - {"asyncio", "tomlkit"}) == set()
+
+
+def test_a_chat_loads_no_client_no_engine_and_no_validator_before_its_prompt(
+    tmp_path: Path,
+) -> None:
+    cli = Cli(tmp_path, env={"LLMCTL_MODEL": "scripted:s"})
+    program = (sys.executable, "-X", "importtime", *cli.command("chat")[1:])
+    (cli.cwd / "s").write_text("hello")
+    with PtyProgram(program, env=cli.env, cwd=cli.cwd) as chat:
+        chat.wait_for(PROMPT)
+        told = chat.output.decode().rpartition("import time:")[0]
+        chat.send_keys("ctrl-d")
+        assert chat.wait() == 0
+    names = {name.partition(".")[0] for name in re.findall(r"\| +(\S+)\r\n", told)}
+    assert "prompt_toolkit" in names
+    assert names & {"httpx2", "openai", "pydantic", "rich", "tomlkit", "xllamacpp"} == set()
 
 
 # The targets are 1.5 and 7; a busy machine gets half as much again.

@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from llmctl._version import __version__
-from llmctl.cli.invocation import Invocation, here, new_app
+from llmctl.cli.invocation import Invocation, here, new_app, spare_options
 
 if TYPE_CHECKING:
     from llmctl.environment import Environment
@@ -48,6 +48,8 @@ class _Commands(Mapping[str, Any]):
             raise KeyError(name)
         command = typer.main.get_command(import_module(f"{__name__}.{name}").app)
         command.name = name
+        for each in (command, *getattr(command, "commands", {}).values()):
+            spare_options(each)
         return command
 
     def __iter__(self) -> Iterator[str]:
@@ -134,6 +136,7 @@ def main(words: Sequence[str], env: Environment | None = None) -> int:
 
 def _run(words: list[str], invocation: Invocation) -> int:
     command = typer.main.get_command(app)
+    spare_options(command)
     try:
         with command.make_context("llmctl", words, obj=invocation) as context:
             return int(command.invoke(context) or 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 import typer
+from typer.core import TyperOption
 
 if TYPE_CHECKING:
     from llmctl.config import Config
@@ -76,6 +77,28 @@ class Invocation:
 def here(context: typer.Context) -> Invocation:
     """Return the invocation that a command belongs to."""
     return cast("Invocation", context.find_root().obj)
+
+
+class _Option(TyperOption):
+    """An option that costs nothing where it was not given.
+
+    Typer loads pydantic, which is a sixth of a start, to find that nothing is nothing.
+    """
+
+    def process_value(self, ctx: Any, value: Any) -> Any:  # noqa: ANN401  (click's own)
+        """Check and convert a value; what was not given is None, or no values at all."""
+        if value is not None or self.required:
+            return super().process_value(ctx, value)
+        nothing = () if self.multiple else None
+        return nothing if self.callback is None else self.callback(ctx, self, nothing)
+
+
+def spare_options(command: Any) -> None:  # noqa: ANN401  (a command of Typer's own kind)
+    """Have the options of a command cost nothing where they are not given."""
+    context = command.context_class(command, **command.context_settings)
+    for parameter in command.get_params(context):
+        if type(parameter) is TyperOption:
+            parameter.__class__ = _Option
 
 
 def new_app(**settings: Any) -> typer.Typer:  # noqa: ANN401  (Typer's own settings)
