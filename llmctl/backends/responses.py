@@ -5,13 +5,20 @@ read on from the event after the last one that came (``starting_after``): the sa
 `exact`. A response that is too old to be streamed (five minutes, at OpenAI) is waited for
 and taken whole: the same run still, if what is known is its beginning.
 
+A run that nobody will read on is cancelled: one whose reply has ended for good, or that was left
+for another request. One that was left before its first text is taken up again where the same is
+asked once more.
+
 What is not in the background ends with its connection, and is not kept for anybody; this
 protocol has no way of going on behind the beginning of a message.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -61,6 +68,8 @@ class ResponsesBackEnd(ServerBackEnd):
         self.accepts_seed = False
         self._ends_runs = ends_runs
         self._poll_s = poll_s
+        self._left: _Left | None = None
+        self._over: list[str] = []  # runs that nobody will read on
 
     def _supported(self) -> Mapping[Strategy, Guarantee]:
         cursor = {Strategy.CURSOR: Guarantee.EXACT} if self._profile.keeps_runs else {}
@@ -76,34 +85,99 @@ class ResponsesBackEnd(ServerBackEnd):
     ) -> ServerStream:
         match by:
             case None | Strategy.REPLAY:
-                response = await client.post("responses", responses_body(self._profile, request))
-                reader = ResponsesReader(bound=request.options.max_tokens)
-                return ResponsesStream(response, client, reader, ends_run=self._ends_runs)
+                return await self._begin(client, request)
             case Strategy.CURSOR if after is not None and after.cursor is not None:
-                return await self._read_on(client, after, after.cursor)
+                return await self._read_on(client, request, after, after.cursor)
         raise StrategyUnavailable(f"{self.name} is not known to go on by {by}.")
 
-    async def _read_on(self, client: OpenAiClient, after: Prefix, cursor: Cursor) -> ServerStream:
+    def discard(self, conditions: Mapping[str, Any]) -> None:  # noqa: ARG002  (it is the last)
+        """The reply has ended for good: its run is cancelled when the back end is closed."""
+        if self._left is not None:
+            self._over.append(self._left.cursor.run)
+            self._left = None
+
+    async def aclose(self) -> None:
+        """Cancel what nobody will read on; close what connections are still open."""
+        if self._over and self._made is not None:
+            for run in self._over:
+                await _cancel(self._made, run)
+        await super().aclose()
+
+    async def _begin(self, client: OpenAiClient, request: Request) -> ServerStream:
+        """Ask for a reply, or take it up again if nothing had come of it when it was left."""
+        left = self._left
+        if left is not None and left.request == request and not left.said:
+            with suppress(StrategyUnavailable):
+                stream = await self._read_on(client, request, Prefix(""), left.cursor)
+                self._left = None
+                return stream
+        if left is not None:
+            await _cancel(client, left.cursor.run)
+            self._left = None
+        response = await client.post("responses", responses_body(self._profile, request))
+        reader = ResponsesReader(bound=request.options.max_tokens)
+        return self._stream(response, client, request, reader)
+
+    async def _read_on(
+        self, client: OpenAiClient, request: Request, after: Prefix, cursor: Cursor
+    ) -> ServerStream:
         """Read the run on, from where it was left; if it is too old for that, wait for it."""
         path = f"responses/{cursor.run}"
+        wait = partial(whole_rest, client, path, after, poll_s=self._poll_s)
         try:
             response = await client.read(f"{path}?stream=true&starting_after={cursor.at}")
         except Refused as refusal:
             _check_key(refusal)
-            return await whole_rest(client, path, after, poll_s=self._poll_s)
+            return await wait()
         if "json" in response.headers.get("content-type", ""):  # it knows no such streams
             await response.aclose()
-            return await whole_rest(client, path, after, poll_s=self._poll_s)
-        reader = ResponsesReader(cursor=cursor)
-        stream = ResponsesStream(response, client, reader, ends_run=self._ends_runs)
+            return await wait()
+        reader = ResponsesReader(cursor=cursor, said=bool(after.text or after.reasoning))
+        stream = self._stream(response, client, request, reader)
         try:
             await stream.begin()
         except BaseException as error:
             await stream.aclose()
             if isinstance(error, Disconnected):  # or there is nothing to stream: cancelled
-                return await whole_rest(client, path, after, poll_s=self._poll_s)
+                return await wait()
             raise
         return stream
+
+    def _stream(
+        self,
+        response: httpx2.Response,
+        client: OpenAiClient,
+        request: Request,
+        reader: ResponsesReader,
+    ) -> ResponsesStream:
+        def leave(cursor: Cursor) -> None:
+            self._left = _Left(request, cursor, reader.said)
+
+        return ResponsesStream(response, client, reader, ends_run=self._ends_runs, leave=leave)
+
+
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """A run that goes on at the server although nobody listens.
+
+    Attributes:
+        request: what was asked.
+        cursor: from where to read it on.
+        said: some of its text has come.
+    """
+
+    request: Request
+    cursor: Cursor
+    said: bool
+
+
+async def _cancel(client: OpenAiClient, run: str) -> None:
+    """Have a run ended, if that can be said within a moment."""
+    with anyio.move_on_after(CLOSE_S, shield=True):
+        try:
+            await client.ask(f"responses/{run}/cancel", {})
+        except LlmctlError:
+            return  # it has ended by itself, or can't be reached: nothing more can be done
 
 
 async def whole_rest(client: OpenAiClient, path: str, after: Prefix, *, poll_s: float) -> WholeRest:
@@ -141,7 +215,15 @@ def _check_key(refusal: Refused) -> None:
 
 
 class ResponsesStream(ChatStream):
-    """One response as it arrives, from its beginning or from an event on."""
+    """One response as it arrives, from its beginning or from an event on.
+
+    Args:
+        response: the answer, its body still to be read.
+        client: what it came through.
+        reader: makes chunks of its events.
+        ends_run: cancel what is left before its end.
+        leave: is told where a run was left that goes on.
+    """
 
     def __init__(
         self,
@@ -150,11 +232,13 @@ class ResponsesStream(ChatStream):
         reader: ResponsesReader,
         *,
         ends_run: bool,
+        leave: Callable[[Cursor], None] = lambda _: None,
     ) -> None:
         super().__init__(response, client, reader, [])
         self._events = reader
         self._goes_on = reader.cursor is not None
         self._ends_run = ends_run
+        self._leave = leave
 
     async def begin(self) -> None:
         """See that the answer is a response; one that is read on goes on where it has to.
@@ -176,13 +260,12 @@ class ResponsesStream(ChatStream):
         """Close the connection; cancel the response if it is to end with it."""
         await super().aclose()
         run = self._events.cursor
-        if not self._ends_run or run is None or self._events.ended or self._error is not None:
+        if run is None or self._events.ended:
             return
-        with anyio.move_on_after(CLOSE_S, shield=True):
-            try:
-                await self._client.ask(f"responses/{run.run}/cancel", {})
-            except LlmctlError:
-                return  # it has ended by itself, or can't be reached: nothing more can be done
+        if self._ends_run and self._error is None:
+            await _cancel(self._client, run.run)
+        else:
+            self._leave(run)
 
 
 class WholeRest:

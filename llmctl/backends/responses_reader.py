@@ -34,17 +34,22 @@ class ResponsesReader(ReplyReader):
         cursor: the last event of a run that the server keeps; None where it keeps none.
         moved: an event behind the one that was read on from has come.
         gap: one has come that does not follow the last.
+        said: some text has come, now or before.
 
     Args:
         bound: how long the whole reply may get, in tokens.
         cursor: the event that is read on from; None reads from the beginning.
+        said: some text had come before it.
     """
 
-    def __init__(self, *, bound: int | None = None, cursor: Cursor | None = None) -> None:
+    def __init__(
+        self, *, bound: int | None = None, cursor: Cursor | None = None, said: bool = False
+    ) -> None:
         super().__init__(TokenCounter())
         self.cursor = cursor
         self.moved = False
         self.gap = False
+        self.said = said
         self._bound = bound
 
     @property
@@ -101,6 +106,7 @@ class ResponsesReader(ReplyReader):
     def _text(self, channel: Channel, event: Mapping[str, Any]) -> list[Chunk]:
         joiner = self._joiners[channel]
         text = joiner.join(str(event["delta"]))
+        self.said |= bool(text)
         cursor = None if joiner.waits else self.cursor  # half a character is behind it
         return [Chunk(text, channel, cursor=cursor)] if text else []
 

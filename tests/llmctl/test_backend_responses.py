@@ -275,6 +275,41 @@ async def test_elsewhere_it_is_left_running() -> None:
         assert server.counters.tokens == 64
 
 
+async def test_what_was_left_for_another_request_is_cancelled() -> None:
+    with OracleServer(SERVER) as server:
+        server.enqueue(Script(hold_at=10))
+        made = back_end(server)
+        async with ladder_of(made, STORED) as of:
+            async with of.start() as opened:
+                await anext(opened.chunks)
+            other = Ladder(made, STORED.with_options(temperature=0.5), of.rungs)
+            await whole(other)
+            asked = [(record.method, record.path) for record in server.requests]
+        run = ("POST", "/v1/responses")
+        assert asked == [run, ("POST", "/v1/responses/resp_0/cancel"), run]
+
+
+async def test_what_was_left_before_its_first_text_is_taken_up_again() -> None:
+    with OracleServer(SERVER) as server:
+        async with ladder(server) as of:
+            server.enqueue(Script(fault=Fault("cut", after_tokens=0)))
+            with pytest.raises(Disconnected):
+                await whole(of)
+            assert received(await whole(of)).text == server.expected(QUESTION)
+        assert [record.method for record in server.requests] == ["POST", "GET"]
+        assert server.counters.tokens == 64
+
+
+async def test_a_reply_that_has_ended_for_good_is_cancelled_when_all_is_closed() -> None:
+    with OracleServer(SERVER) as server:
+        server.enqueue(Script(hold_at=10))
+        async with ladder(server) as of:
+            async with of.start() as opened:
+                await anext(opened.chunks)
+            of.forget()
+        assert server.requests[-1].path == "/v1/responses/resp_0/cancel"
+
+
 async def test_a_reply_that_was_read_to_its_end_is_not_cancelled() -> None:
     with OracleServer(SERVER) as server:
         async with ladder(server, ends_runs=True) as of:
@@ -355,6 +390,16 @@ def test_a_pause_leaves_it_running_unless_it_is_to_be_cut(tmp_path: Path) -> Non
         assert status == 5
         assert run(tmp_path, server, "--on-pause", "cut", *asked)[0] == 5
         assert server.requests[-1].path.endswith("/cancel")
+
+
+def test_a_marker_that_ends_the_reply_ends_its_run(tmp_path: Path) -> None:
+    with OracleServer(replace(SERVER, delay_s=0.005)) as server:
+        server.enqueue(Script(inserts={9: "!!STOP"}))
+        marker = ("--marker", "!!STOP=stop")
+        status, text, _ = run(tmp_path, server, *marker, *BACKGROUND, QUESTION)
+        assert (status, bool(text)) == (0, True)
+        assert server.requests[-1].path.endswith("/cancel")
+        assert server.counters.tokens < 64
 
 
 def test_without_the_background_a_broken_stream_is_the_end(tmp_path: Path) -> None:
