@@ -24,7 +24,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -129,7 +129,9 @@ class _Here:
 
     def keeps(self, request: Request) -> bool:
         """Whether going on from a saved state would be exact."""
-        return self.repeats and self.is_plain and not self.parsed and is_greedy(request.options)
+        extra = {k: v for k, v in request.options.extra.items() if k != "cache_prompt"}
+        greedy = is_greedy(replace(request.options, extra=extra))
+        return self.repeats and self.is_plain and not self.parsed and greedy
 
     def is_of(self, recorded: Mapping[str, Any]) -> bool:
         """Say whether a reply began with this model and this prompt."""
@@ -339,8 +341,10 @@ class LlamaServer:
             if here.parsed:
                 fresh = by_messages(request, here.prompt, start=None)
             return _Way(asked=fresh, cache=cache)
-        if here.parsed and (after.reasoning or by is not Strategy.PREFIX):
-            raise StrategyUnavailable("The tokens of a reply with reasoning are not all known.")
+        if here.parsed:
+            if by is not Strategy.PREFIX:
+                raise StrategyUnavailable("The tokens of a reply with reasoning are not all known.")
+            return _Way(asked=_behind_said(request, here.prompt, after), earned=Guarantee.TEXT)
         if by is Strategy.PREFIX:
             ids = await self._speller(request.model).ids(after.text)
             asked = by_ids(request.options, here.prompt.ids + ids)
@@ -514,6 +518,24 @@ class LlamaServer:
                     new_client, self._profile, self._key, self._connect_timeout_s
                 )
         return self._made
+
+
+def _behind_said(request: Request, prompt: Prompt, after: Prefix) -> Asked:
+    """Ask for what follows a reply's beginning by giving it back as a message.
+
+    ``continue_final_message`` names the part that the model goes on with.
+    """
+    asked = by_messages(request, prompt, start=None)
+    said = {"role": "assistant", "content": after.text}
+    if after.reasoning:
+        said["reasoning_content"] = after.reasoning
+    body = {
+        **asked.body,
+        "messages": [*asked.body["messages"], said],
+        "continue_final_message": "content" if after.text else "reasoning_content",
+        "add_generation_prompt": False,
+    }
+    return replace(asked, body=body)
 
 
 @asynccontextmanager

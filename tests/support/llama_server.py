@@ -54,6 +54,11 @@ _FIELDS: Mapping[str, set[str]] = {
         "timings_per_token", "return_progress", "cache_prompt", "presence_penalty",
         "repeat_penalty",
     },
+    "/v1/chat/completions": {
+        "messages", "max_tokens", "temperature", "top_p", "seed", "stop", "stream",
+        "timings_per_token", "return_progress", "cache_prompt", "continue_final_message",
+        "add_generation_prompt",
+    },
 }  # fmt: skip
 _SAMPLER = {
     "seed": 2**32 - 1, "temperature": 0.8, "top_p": 0.95, "repeat_penalty": 1.0,
@@ -86,6 +91,7 @@ class LlamaSettings:
     rng: Rng = Rng.STATEFUL
     canonical: bool = False
     length: int | None = None
+    reasoning: int = 0
     context: int = 1 << 16
     batch: int = 64
     slots: int = 1
@@ -257,6 +263,15 @@ class _Core:
                 _json(conn, 200, {"content": text})
             case "/slots/0":
                 _json(conn, 200, await self._slot(query.get("action"), body["filename"]))
+            case "/v1/chat/completions":
+                goes_on = body.get("continue_final_message")
+                if goes_on and body.get("add_generation_prompt", True):
+                    raise _Wrong(400, "Cannot set both.")
+                heard = [Message(m["role"], m["content"], m.get("reasoning_content"))
+                         for m in body["messages"]]  # fmt: skip
+                ids = [int(i) for i in render(heard, continue_final=bool(goes_on))]
+                body |= {"prompt": ids, "n_predict": body.get("max_tokens", -1), "said": goes_on}
+                await self._complete(conn, body, headers.get("x-conversation-id"))
             case _:
                 await self._complete(conn, body, headers.get("x-conversation-id"))
 
@@ -268,7 +283,9 @@ class _Core:
             "total_slots": self.settings.slots,
             "model_path": "oracle.gguf",
             "media_marker": word,
-            "chat_template": "{{ messages }}",
+            "chat_template": "<think>{{ messages }}"
+            if self.settings.reasoning
+            else "{{ messages }}",
             "build_info": "b0-double",
         }
 
@@ -328,7 +345,8 @@ class _Core:
             cached = self._prefill(prompt, use=body.get("cache_prompt", True))
             self.evaluated += len(prompt) - cached
             run.base = self._cells
-            told = _Told(run, cached, len(prompt) - cached)
+            chat = "messages" in body
+            told = (_ToldInChat if chat else _Told)(run, cached, len(prompt) - cached)
             if body.get("return_progress"):
                 run.add(told.progress())
             cutter = self._cutter(body, prompt)
@@ -340,7 +358,8 @@ class _Core:
                 self._evaluate(run, piece)
                 held += piece.ids
                 if piece.text:
-                    run.add(told.piece(piece.text, self._ids_told(held)), piece=True)
+                    ids = self._ids_told(held)
+                    run.add(told.piece(piece.text, ids, thinking=piece.thinking), piece=True)
                     held = []
                 if hold_at is not None and len(run.places) >= hold_at:
                     await asyncio.Event().wait()
@@ -354,7 +373,8 @@ class _Core:
         sampling = Sampling(temperature, top_p, body.get("seed", 0))
         question = VOCABULARY.decode(prompt).decode("utf-8", "replace")
         found = _DIRECTIVE.search(question)
-        plan = Plan(length=int(found[1]) if found else self.settings.length)
+        length = int(found[1]) if found else self.settings.length
+        plan = Plan(length=length, reasoning=self.settings.reasoning)
         tokens = self._oracle.generate(heard, sampling=sampling, plan=plan)
         if len(self.all_runs) > 1 and self.settings.sabotage.seed:
             first = list(itertools.islice(tokens, SEED_CHANGES))
@@ -366,6 +386,7 @@ class _Core:
             tokens,
             itertools.cycle((sizes,) if isinstance(sizes, int) else sizes),
             max_tokens=room if asked < 0 else min(room, asked),
+            thinking=body.get("said") == "reasoning_content",
             stops=tuple(body.get("stop") or ()),
         )
 
@@ -480,7 +501,7 @@ class _Told:
         total = self.cached + self.evaluated
         return self._event({**self._common("", [0]), "prompt_progress": {"total": total}})
 
-    def piece(self, text: str, ids: list[int]) -> bytes:
+    def piece(self, text: str, ids: list[int], *, thinking: bool) -> bytes:  # noqa: ARG002
         return self._event(self._common(text, ids))
 
     def end(self, cutter: PieceCutter, *, full: bool) -> bytes:
@@ -495,6 +516,26 @@ class _Told:
 
     def _event(self, value: Json) -> bytes:
         return b"data: " + json.dumps(value, ensure_ascii=False).encode() + b"\n\n"
+
+
+class _ToldInChat(_Told):
+    """Makes the events of a chat completion."""
+
+    def progress(self) -> bytes:
+        return self._event({"choices": [_choice({"role": "assistant", "content": None})]})
+
+    def piece(self, text: str, ids: list[int], *, thinking: bool) -> bytes:  # noqa: ARG002
+        part = {"reasoning_content" if thinking else "content": text}
+        timings = self._common("", [])["timings"]
+        return self._event({"choices": [_choice(part)], "timings": timings})
+
+    def end(self, cutter: PieceCutter, *, full: bool) -> bytes:  # noqa: ARG002
+        timings = self._common("", [])["timings"]
+        return self._event({"choices": [_choice({}, cutter.finish_reason)], "timings": timings})
+
+
+def _choice(delta: Json, finish_reason: str | None = None) -> Json:
+    return {"index": 0, "delta": delta, "finish_reason": finish_reason}
 
 
 def _rendered(messages: Sequence[Mapping[str, str]]) -> str:
