@@ -16,16 +16,18 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tests.exactness.chats import Chats, attempt_chat
-from tests.exactness.laboratory import Laboratory, obtain_weights
+from tests.exactness.laboratory import Laboratory
 from tests.exactness.plan import chat_combinations, combinations
 from tests.exactness.report import summary
 from tests.exactness.trial import Outcome, attempt
+from tests.support.engine import obtain_weights
 
 
 def main() -> int:
     """Run, report, and return 1 if a combination was not exact."""
     asked = _asked()
-    obtain_weights()
+    if obtain_weights() is None:
+        sys.exit("the weights can't be had")
     outcomes: list[Outcome] = []
     began = time.monotonic()
     with ExitStack() as stack:

@@ -8,10 +8,7 @@ has ended, so nothing is generated twice and no combination sees another.
 from __future__ import annotations
 
 import itertools
-import os
 import shutil
-import subprocess
-import sys
 import threading
 from collections import defaultdict
 from collections.abc import Mapping
@@ -20,10 +17,9 @@ from functools import cached_property
 from pathlib import Path
 
 from llmctl.environment import Environment
-from llmctl.weights_pull import FILE_NAME
 from tests.exactness.corpus import Kind
 from tests.exactness.shown import Shown, shown
-from tests.support.processes import REPOSITORY, Cli
+from tests.support.processes import Cli
 
 PATIENCE_S = 180.0
 """Seconds after which a process is taken to hang; the machine may be busy with others."""
@@ -158,19 +154,3 @@ class Laboratory:
         second = self.run(cli, *arguments, as_json=False)
         self.remove(cli)
         return (second.text, second.status) == (first.text, first.status)
-
-
-def obtain_weights() -> Path:
-    """Return the weights of ``local``, fetched if need be.
-
-    Raises:
-        FileNotFoundError: they are not here and can't be fetched.
-    """
-    file = Environment.of_process().models / FILE_NAME
-    if not file.is_file():
-        command = (sys.executable, "-m", "llmctl", "models", "pull")
-        env = {**os.environ, "LLMCTL_MODELS": str(file.parent)}
-        subprocess.run(command, cwd=REPOSITORY, env=env, check=False, capture_output=True)
-    if not file.is_file():
-        raise FileNotFoundError(file)
-    return file

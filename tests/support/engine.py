@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,16 +19,30 @@ from llmctl.conversation import Message, Options, Prefix, Request
 from llmctl.environment import Environment
 from llmctl.events import Channel, Chunk, Strategy
 from llmctl.weights_pull import FILE_NAME
+from tests.support.processes import REPOSITORY
 
 STORY = "Tell me a long story about a river."
 EMOJI = "Say one short sentence with the emoji 🦊🎉"
 
 
-def weights_or_skip() -> Path:
-    """Return the weights of ``local``; skip the test where they or the engine are missing."""
+@functools.cache
+def obtain_weights() -> Path | None:
+    """Return the weights of ``local``, fetched if need be; None where they can't be had."""
     file = Environment.of_process().models / FILE_NAME
-    if not file.is_file() or importlib.util.find_spec("xllamacpp") is None:
-        pytest.skip("the embedded engine and its weights are not installed")
+    if not file.is_file():
+        command = (sys.executable, "-m", "llmctl", "models", "pull")
+        env = {**os.environ, "LLMCTL_MODELS": str(file.parent)}
+        subprocess.run(command, cwd=REPOSITORY, env=env, check=False, capture_output=True)
+    return file if file.is_file() else None
+
+
+def weights_or_skip() -> Path:
+    """Return the weights of ``local``; skip the test where there can be no engine."""
+    if importlib.util.find_spec("xllamacpp") is None:
+        pytest.skip("the embedded engine is not installed")
+    file = obtain_weights()
+    if file is None:
+        pytest.skip("the engine's weights can't be had")
     return file
 
 
