@@ -116,6 +116,8 @@ class LiveReply:
 
     async def run(self) -> Finished:
         """Run the reply to its end with the status row below it."""
+        if self.paused:  # opened so
+            self._announce(f"paused at {at(self.session.turn.position)}")
         async with anyio.create_task_group() as tasks:
             self.paint()
             tasks.start_soon(self._keep_painting)

@@ -52,7 +52,7 @@ def start(cli: Cli) -> Iterator[Start]:
         words = cli.command("chat", "-m", model, *more)
         chat = PtyProgram(words, env=cli.env, cwd=cli.cwd, columns=columns, rows=rows)
         running.append(chat.__enter__())
-        chat.wait_for_screen(re.compile(r"^> ?$|PAUSED", re.MULTILINE), timeout_s=20)
+        chat.wait_for_screen(re.compile(r"^> ?$|PAUSED|^> hello", re.MULTILINE), timeout_s=20)
         return chat
 
     yield begin
@@ -302,6 +302,18 @@ def test_plain_output_moves_nothing(start: Start, script: Callable[..., str]) ->
     chat.wait_for("six")
     reply = chat.output.partition(b"one ")[2]
     assert b"\x1b[J" not in reply.partition(b"six")[0]
+
+
+def test_plain_output_says_that_a_reply_is_opened_paused(
+    start: Start, script: Callable[..., str]
+) -> None:
+    chat = start(script())
+    ask(chat)
+    chat.wait_for_screen("w20")
+    chat.send_signal(signal.SIGTERM)
+    assert chat.wait() == 143
+    again = start(script(), "-c", "--plain")
+    again.wait_for_screen(re.compile(r"w20(.*\n)*\[paused at \d+ tok\]"))
 
 
 def test_control_bytes_of_the_model_never_reach_the_terminal(
