@@ -17,6 +17,10 @@ the same reply again. Then, as it happens:
 ``ended``      how this process's share of the reply ended
 =============  ==========================================================================
 
+Each record ends with a checksum of what stands before it: ``…,"crc":N}``, N being the CRC-32 of
+the record's JSON without that member. One that does not fit is damaged, as one that is no JSON:
+what stands before it counts, what stands behind is put aside.
+
 ``os.write`` of whole lines without a flush: what was written survives ``kill -9``; `sync`
 makes it survive a power cut. A torn last line is dropped. A process holds the file's lock
 for as long as it writes; a journal that nobody locks has been left behind and may be
@@ -29,9 +33,11 @@ import errno
 import fcntl
 import json
 import os
+import re
 import socket
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass, field, replace
@@ -60,7 +66,8 @@ from llmctl.events import (
 )
 from llmctl.turn import Mark
 
-VERSION = 1
+VERSION = 2
+"""Version 1 had no checksums; such a journal is read, and gone on with under the new rule."""
 
 _DAMAGE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 """What reading a record raises that is not as it was written."""
@@ -70,6 +77,7 @@ _BY_HAND = "it can be deleted by hand"
 LONGEST_ENDED = 4096
 """Bytes within which the record of an end is found at the end of a journal."""
 
+_SEAL = re.compile(rb',"crc":(\d{1,10})\}\n\Z')
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -375,7 +383,7 @@ class Journal:
     def _write(self, record: Mapping[str, Any]) -> None:
         if self._fd < 0:
             return
-        data = f"{_encode(record)}\n".encode("utf-8", "replace")
+        data = sealed(record)
         with self._lock:
             if self._fd < 0 or self._broken:
                 return
@@ -427,7 +435,7 @@ def _header(path: Path, lines: Iterator[tuple[int, Any]]) -> tuple[int, Header]:
     whole, first = next(lines, (0, {}))
     if not isinstance(first, dict) or first.get("type") != "header":
         raise JournalDamaged(f"{path.name} has no header", _BY_HAND)
-    if first.get("journal") != VERSION:
+    if first.get("journal") not in range(1, VERSION + 1):
         raise JournalDamaged(
             f"{path.name} was written by another version of llmctl",
             "finish the reply with that version",
@@ -496,16 +504,26 @@ def _lock(fd: int, path: Path) -> None:
         raise FileNotFoundError(path)
 
 
+def sealed(record: Mapping[str, Any]) -> bytes:
+    """Return a record as the line that a journal keeps."""
+    data = _encode(record).encode("utf-8", "replace")
+    return b'%b,"crc":%d}\n' % (data[:-1], zlib.crc32(data))
+
+
 def _whole_lines(path: Path) -> Iterator[tuple[int, Any]]:
-    end = 0
+    end, must = 0, False
     with path.open("rb") as file:
         for line in file:
-            if not line.endswith(b"\n"):
+            seal = _SEAL.search(line)
+            if not line.endswith(b"\n") or (must and seal is None):
+                return
+            if seal is not None and zlib.crc32(line[: seal.start()] + b"}") != int(seal[1]):
                 return
             try:
-                record = json.loads(line)
+                record = json.loads(line if seal is None else line[: seal.start()] + b"}")
             except (ValueError, RecursionError):
                 return
+            must = must or (isinstance(record, dict) and record.get("journal") == VERSION)
             end += len(line)
             yield end, record
 

@@ -256,3 +256,28 @@ def test_a_token_that_told_no_text_is_void_behind_a_text(
     journal.close()
     first, second = read(path)[1].chunks
     assert (first.tokens, second.tokens) == (tokens, 1)
+
+
+def test_a_changed_bit_is_never_delivered(tmp_path: Path) -> None:
+    """Whichever bit of whichever byte: what stands before its record counts, and nothing else."""
+    path = tmp_path / "g1.jsonl"
+    written(path).close()
+    data = path.read_bytes()
+    whole = read(path)[1].chunks
+    first = data.index(b"\n") + 1
+    for place in range(first, len(data)):
+        damaged = bytearray(data)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        size, recorded = read(path)
+        assert size <= data.rindex(b"\n", 0, place) + 1
+        assert recorded.chunks == whole[: len(recorded.chunks)]
+
+
+def test_a_record_that_looks_sealed_inside_is_only_text(tmp_path: Path) -> None:
+    path = tmp_path / "g1.jsonl"
+    journal = Journal.create(path, HEADER, no_trouble)
+    text = 'a,"crc":1}\n'
+    journal.received(Chunk(text))
+    journal.close()
+    assert read(path)[1].chunks[-1].text == text

@@ -16,13 +16,14 @@ import pytest
 from llmctl.batch.index import Index, Standing
 from llmctl.batch.state import State
 from llmctl.errors import UsageError
-from llmctl.events import Channel, End, Guarantee
+from llmctl.events import Channel, Chunk, End, Guarantee
 from llmctl.journal import Journal, JournalDamaged, read
 from llmctl.records import Records
 from llmctl.replies import as_reply
 from llmctl.store import Store
 
 VERSION_1 = Path(__file__).parent / "data" / "version1"
+VERSION_2 = Path(__file__).parent / "data" / "version2"
 
 
 def not_told(error: OSError) -> None:
@@ -52,6 +53,25 @@ def test_a_journal_of_version_1(tmp_path: Path) -> None:
     assert (recorded.end, recorded.resumable) == (End.COMPLETE, False)
     assert (recorded.guarantee, recorded.bound, recorded.pid) == (Guarantee.EXACT, 20, 4711)
     assert as_reply(recorded, 1.0).reasoning == "b"
+
+
+def test_a_journal_of_version_1_is_gone_on_with_under_the_new_rule(tmp_path: Path) -> None:
+    path = tmp_path / "g1.jsonl"
+    shutil.copy(VERSION_1 / "journal.jsonl", path)
+    journal, _ = Journal.reopen(path, not_told)
+    journal.received(Chunk("more"))
+    journal.close()
+    assert [chunk.text for chunk in read(path)[1].chunks] == ["a", "b", "c", "more"]
+    path.write_bytes(path.read_bytes().replace(b"more", b"mare"))
+    assert [chunk.text for chunk in read(path)[1].chunks] == ["a", "b", "c"]
+
+
+def test_a_journal_of_version_2(tmp_path: Path) -> None:
+    shutil.copy(VERSION_2 / "journal.jsonl", tmp_path / "g1.jsonl")
+    whole, recorded = read(tmp_path / "g1.jsonl")
+    assert whole == (tmp_path / "g1.jsonl").stat().st_size
+    assert [chunk.text for chunk in recorded.chunks] == ["a", "b", "c"]
+    assert (recorded.end, recorded.resumable) == (End.COMPLETE, False)
 
 
 def test_an_ended_journal_of_version_1_moves_into_the_store(tmp_path: Path) -> None:
