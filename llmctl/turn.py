@@ -324,8 +324,13 @@ class _Counter:
 
 
 def _begins_anew(chunk: Chunk) -> bool:
-    """Say whether a chunk shows that no character was left unfinished before it."""
-    return chunk.text[:1].isascii() if chunk.text else chunk.finish_reason is not None
+    """Say whether a chunk shows that no character was left unfinished before it.
+
+    A bound may end a reply within a character.
+    """
+    if chunk.text:
+        return chunk.text[:1].isascii()
+    return chunk.finish_reason not in {None, "length"}
 
 
 Delivery = Delta | MarkerFound | Paused

@@ -266,7 +266,12 @@ class Play:
             return
         ends = list(self._ends())
         behind = sum(end <= position["chars"] for end in ends)
-        assert position["tokens"] == behind, (position, behind)
+        assert position["tokens"] == behind, (
+            position,
+            behind,
+            self._whole[: position["chars"]][-12:],
+            self._whole[position["chars"] :][:5],
+        )
 
     def _judge_code(self, share: Share, shown: Shown, got_on: bool) -> None:
         """Only what was asked for and what went wrong may have ended it."""

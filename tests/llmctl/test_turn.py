@@ -359,15 +359,21 @@ def test_the_last_of_several_tokens_may_be_half_a_character() -> None:
     assert counted(Chunk("ab", tokens=3, ends=(1, 1, 2)), Chunk("猫", tokens=2)) == [3, None]
 
 
-def test_the_end_of_the_reply_settles_it() -> None:
+@pytest.mark.parametrize(
+    ("reason", "end", "tokens"),
+    [("stop", End.COMPLETE, 3), ("length", End.TOKEN_LIMIT, None)],
+)
+def test_the_end_of_the_reply_settles_it_unless_a_bound_made_it(
+    reason: str, end: End, tokens: int | None
+) -> None:
     turn = Turn({})
     turn.receive(Chunk("ab", tokens=3))
     turn.deliver()
     assert turn.position.tokens is None
-    turn.receive(Chunk(finish_reason="stop"))
+    turn.receive(Chunk(finish_reason=reason))
     turn.deliver()
-    assert turn.end is End.COMPLETE
-    assert turn.position.tokens == 3
+    assert turn.end is end
+    assert turn.position.tokens == tokens
 
 
 @pytest.mark.parametrize("delivered", [False, True])
