@@ -124,7 +124,14 @@ def test_the_metadata_says_who_may_use_it(wheel: Path) -> None:
     assert facts["Version"] == __version__
     assert facts["License-Expression"] == "MIT"
     assert facts["Requires-Python"] == ">=3.11"
-    assert set(facts.get_all("Provides-Extra", [])) == {"all", "fastapi", "local", "otel"}
+    assert set(facts.get_all("Provides-Extra", [])) == {
+        "all",
+        "fast",
+        "fastapi",
+        "local",
+        "otel",
+        "ray",
+    }
 
 
 def test_an_installed_program_lists_the_templates(installed: Path) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmctl.backends.fold import Fold
 from llmctl.batch.endpoint import fold_of
@@ -31,6 +31,9 @@ from llmctl.retries import NO_PATIENCE
 from llmctl.session import BackEnd, Opened, Policy, Session
 from llmctl.tracing import Tracing
 from llmctl.turn import Turn
+
+if TYPE_CHECKING:
+    from llmctl.batch.engines import Trial
 from llmctl.watched import watched
 
 
@@ -54,7 +57,7 @@ class Item:
     pushed_back: int = 0
     spent_s: float = 0.0
     cost: float = 0.0
-    last: Attempt | None = None
+    last: Trial | None = None
 
 
 @dataclass(frozen=True, slots=True)

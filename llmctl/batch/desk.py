@@ -12,8 +12,9 @@ import anyio.to_thread
 
 from llmctl.batch.appended import AppendFile
 from llmctl.batch.attempt import Item
+from llmctl.batch.engines import Engine
 from llmctl.batch.index import Index, Standing
-from llmctl.batch.journal import LiveJournal
+from llmctl.batch.kept import Kept
 from llmctl.batch.lease import HEARTBEAT_S, BatchBusy
 from llmctl.batch.results import complete_row
 from llmctl.batch.rules import Sinks
@@ -73,16 +74,22 @@ class Desk:
         """Say that from here on a crash would lose text."""
         self.progress.note(f"what arrives is no longer being saved: {error.strerror}")
 
-    async def keep(self, live: LiveJournal) -> None:
+    def lost(self, found: list[tuple[str, bytes, Kept]]) -> None:
+        """Write down what a dead worker's records had of items that go on elsewhere."""
+        for id_, digest, kept in found:
+            self.state.end(Ended(id_, digest, Standing.STOPPED, "killed", kept))
+        self.state.sync()
+
+    async def keep(self, engine: Engine) -> None:
         """Flush to the disk and say that we are alive, as long as the run goes on."""
         while True:
             await anyio.sleep(SYNC_S)
-            await anyio.to_thread.run_sync(self._flush, live)
+            await anyio.to_thread.run_sync(self._flush, engine)
             if time.monotonic() - self._beat_at >= HEARTBEAT_S:
                 self._beat()
 
-    def _flush(self, live: LiveJournal) -> None:
-        for sync in (live.sync, self.state.sync, self.output.sync):
+    def _flush(self, engine: Engine) -> None:
+        for sync in (engine.sync, self.state.sync, self.output.sync):
             try:
                 sync()
             except OSError as error:

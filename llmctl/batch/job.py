@@ -12,6 +12,8 @@ from llmctl.errors import UsageError
 from llmctl.events import Action
 from llmctl.prices import Prices
 
+LOCAL, RAY = "local", "ray"
+"""The engines."""
 PLACE = "{shard}"
 GRACE_S = 20.0
 """Seconds that what runs has after SIGTERM, unless told otherwise."""
@@ -53,6 +55,7 @@ class Job:
         retry_failed: also try again what was refused.
         accept_changed: changed lines are new work, removed ones forgotten.
         shard: which part of the input is meant.
+        engine: ``local``: this process makes all attempts; ``ray``: actors of Ray do.
     """
 
     input: Path
@@ -85,6 +88,7 @@ class Job:
     retry_failed: bool = False
     accept_changed: bool = False
     shard: Shard = Shard()  # noqa: RUF009  (immutable)
+    engine: str = LOCAL
 
     def check(self) -> None:
         """See that what was asked fits together.

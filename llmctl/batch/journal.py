@@ -53,12 +53,19 @@ class LiveJournal:
         folder: the state folder.
         on_broken: told once when writing failed; the work goes on without durability.
         longest: bytes after which a new file is begun.
+        tag: sets the files apart from those of others who write now; ends with ``-``.
     """
 
     def __init__(
-        self, folder: Path, on_broken: Callable[[OSError], None], *, longest: int = LONGEST
+        self,
+        folder: Path,
+        on_broken: Callable[[OSError], None],
+        *,
+        longest: int = LONGEST,
+        tag: str = "",
     ) -> None:
         self._folder = folder
+        self._tag = tag
         self._on_broken = on_broken
         self._longest = longest
         self._items: dict[int, ItemJournal] = {}
@@ -113,7 +120,7 @@ class LiveJournal:
     def _begin(self) -> None:
         """Begin a file with what is in flight, then let the one before go."""
         old_fd, old = self._fd, self._path
-        self._path = live_path(self._folder)
+        self._path = live_path(self._folder, self._tag)
         try:
             self._fd = os.open(self._path, _NEW, FILE_MODE)
         except OSError as error:

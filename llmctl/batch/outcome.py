@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-from llmctl.batch.attempt import Attempt, Item
+from llmctl.batch.attempt import Item
 from llmctl.batch.check import estimated_tokens
 from llmctl.batch.endpoint import Endpoint, Fleet
+from llmctl.batch.engines import Trial
 from llmctl.batch.index import Standing
 from llmctl.batch.rules import Rules, Sinks
 from llmctl.batch.stops import Stage, Stops
@@ -55,7 +56,7 @@ class Outcomes:
     bugs: list[Exception] = field(default_factory=list)
 
     def settle(
-        self, attempt: Attempt, endpoint: Endpoint, finished: Finished, now: float
+        self, attempt: Trial, endpoint: Endpoint, finished: Finished, now: float
     ) -> float | None:
         """Do what an attempt's end asks for.
 
@@ -89,7 +90,7 @@ class Outcomes:
         """The run stops; the item is kept for the next."""
         self.sinks.incomplete(item, Standing.STOPPED, self.stops.cause or "stopped", problem)
 
-    def used(self, attempt: Attempt, finished: Finished) -> float:
+    def used(self, attempt: Trial, finished: Finished) -> float:
         """Return about how many tokens an attempt has taken; count its prompt."""
         usage = finished.usage or Usage()
         prompt = usage.prompt_tokens or estimated_tokens(attempt.item.row)
@@ -119,7 +120,7 @@ class Outcomes:
         """Say whether it was the going on that failed, so that a new beginning may help."""
         return end is End.BELOW_REQUIRE or (end is End.REFUSED and item.kept.begun)
 
-    def _complete(self, attempt: Attempt, finished: Finished) -> None:
+    def _complete(self, attempt: Trial, finished: Finished) -> None:
         item = attempt.item
         try:
             self.sinks.complete(item, attempt.body(finished), attempt.facts())
@@ -137,9 +138,7 @@ class Outcomes:
         )
         self.stopped(item, problem)
 
-    def _another_try(
-        self, attempt: Attempt, endpoint: Endpoint, finished: Finished
-    ) -> float | None:
+    def _another_try(self, attempt: Trial, endpoint: Endpoint, finished: Finished) -> float | None:
         item, error = attempt.item, attempt.error
         if self.stops.stage is not Stage.WORK:
             self.stopped(item)
@@ -175,7 +174,7 @@ class Outcomes:
     # -- what it says about the endpoint
 
     def _tell_endpoint(
-        self, attempt: Attempt, endpoint: Endpoint, finished: Finished, now: float
+        self, attempt: Trial, endpoint: Endpoint, finished: Finished, now: float
     ) -> None:
         error, end = attempt.error, finished.end
         if isinstance(error, Overloaded) and error.busy:

@@ -14,11 +14,18 @@ import anyio.to_thread
 
 from cancelable_core import signal_hub
 from llmctl.batch.appended import AppendFile
+from llmctl.batch.attempt import Manner
 from llmctl.batch.check import Census, check
 from llmctl.batch.desk import Desk
+from llmctl.batch.endpoint import Fleet
+from llmctl.batch.engines import Engine
+from llmctl.batch.engines.crew import Cluster, Crew
+from llmctl.batch.engines.here import Here
+from llmctl.batch.engines.ray import RayCluster
+from llmctl.batch.engines.worker import Brief
 from llmctl.batch.feed import Feed
 from llmctl.batch.index import Index, Standing
-from llmctl.batch.job import Job
+from llmctl.batch.job import LOCAL, RAY, Job
 from llmctl.batch.lines import InputLines
 from llmctl.batch.notices import noticed
 from llmctl.batch.outcome import TOO_MANY, Outcomes
@@ -104,6 +111,11 @@ class Program:
         self._progress = progress or Quiet()
         self._tracing = Tracing.of(env)
         self._selections = selections_of(job, config, env)
+        if job.engine == RAY and any(each.profile is None for each in self._selections):
+            raise UsageError(
+                "--engine ray asks servers; the embedded engine works in this process alone.",
+                "Leave --engine out, or name a server with -m or --base-url.",
+            )
         self._recipe = recipe_of(job, self._selections[0], config, env)
         self._lines = InputLines(job.input, job.shard)
 
@@ -146,9 +158,12 @@ class Program:
         if state.damaged:
             self._progress.note(f"{state.damaged} damaged records in {state.folder} do not count")
         desk = Desk(state, index, output, self._progress)
+        cluster = self._cluster()
         try:
-            anyio.run(self._schedule, desk, tally)
+            anyio.run(self._schedule, desk, tally, cluster)
         finally:
+            if cluster is not None:
+                cluster.close()
             self._tracing.close()
             write_errors(self.job.results, index, state.ended)
             output.sync()
@@ -164,10 +179,19 @@ class Program:
             prices=self.job.prices,
         )
 
-    async def _schedule(self, desk: Desk, tally: Tally) -> None:
+    def _cluster(self) -> Cluster | None:
+        """Return where workers are, None if this process makes all attempts itself.
+
+        Raises:
+            UsageError: Ray can't be used.
+        """
+        if self.job.engine == LOCAL:
+            return None
+        return RayCluster(self._env.variable("RAY_ADDRESS"))
+
+    async def _schedule(self, desk: Desk, tally: Tally, cluster: Cluster | None) -> None:
         job, stops = self.job, self.stops
         rules = rules_of(job, self._config, self._env, self._tracing)
-        live = desk.state.journal(desk.on_broken)
         outcomes = Outcomes(rules, stops, tally, desk.sinks(), self.bugs)
         arrived = Arrived()
         fleet = await fleet_of(
@@ -181,18 +205,44 @@ class Program:
         )
         tally.began = time.monotonic()
         feed = self._feed(desk, seeded=all(e.accepts_seed for e in fleet.endpoints))
-        scheduler = Scheduler(feed, fleet, live, rules, stops=stops, tally=tally, outcomes=outcomes)
+        engine = self._engine(cluster, desk, fleet, arrived, rules.manner)
+        scheduler = Scheduler(
+            feed, fleet, engine, rules, stops=stops, tally=tally, outcomes=outcomes
+        )
         arrived.to = scheduler.arrived
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(desk.keep, live)
+                tasks.start_soon(engine.serve)
+                tasks.start_soon(desk.keep, engine)
                 tasks.start_soon(self._progress.watch, tally, fleet)
                 await scheduler.run()
                 tasks.cancel_scope.cancel()
         finally:
-            live.close()
             with anyio.CancelScope(shield=True):
+                await engine.aclose()
                 await fleet.aclose()
+
+    def _engine(
+        self, cluster: Cluster | None, desk: Desk, fleet: Fleet, arrived: Arrived, manner: Manner
+    ) -> Engine:
+        if cluster is None:
+            return Here(desk.state.journal(desk.on_broken), manner, arrived)
+        env = self._env
+        brief = Brief(
+            self.job, self._config, env.data, env.config, env.cwd, desk.state.folder, tag=""
+        )
+        return Crew(
+            cluster,
+            brief,
+            fleet,
+            arrived=arrived,
+            lost=desk.lost,
+            give_up=self._no_workers,
+            note=self._progress.note,
+        )
+
+    def _no_workers(self, error: LlmctlError) -> None:
+        self.stops.move(Stage.CUT, "workers", ExitStatus.INTERNAL_ERROR, error)
 
     def _feed(self, desk: Desk, *, seeded: bool) -> Feed:
         return Feed(

@@ -20,15 +20,20 @@ _PREFIX = "live-"
 _ALWAYS = 2
 
 
-def live_files(folder: Path) -> list[Path]:
-    """Return the files of processes that may have been killed, oldest first."""
-    return sorted(folder.glob(f"{_PREFIX}*.jsonl"), key=_number)
+def live_files(folder: Path, tag: str = "") -> list[Path]:
+    """Return the files of processes that may have been killed, each one's oldest first.
+
+    Args:
+        folder: the state folder.
+        tag: only of the writer with that tag.
+    """
+    return sorted(folder.glob(f"{_PREFIX}{tag}*.jsonl"), key=_number)
 
 
-def live_path(folder: Path) -> Path:
-    """Return the next file's place."""
-    last = max(map(_number, live_files(folder)), default=0)
-    return folder / f"{_PREFIX}{last + 1}.jsonl"
+def live_path(folder: Path, tag: str = "") -> Path:
+    """Return the next file's place; writers at the same time have tags of their own."""
+    last = max(map(_number, live_files(folder, tag)), default=0)
+    return folder / f"{_PREFIX}{tag}{last + 1}.jsonl"
 
 
 def read_live(path: Path) -> Iterator[tuple[str, bytes, Kept]]:
@@ -114,4 +119,4 @@ def _chunk(values: list[Any]) -> Chunk:
 
 
 def _number(path: Path) -> int:
-    return int(path.stem.removeprefix(_PREFIX))
+    return int(path.stem.rpartition("-")[2])

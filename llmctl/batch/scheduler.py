@@ -16,10 +16,10 @@ from itertools import count
 import anyio
 
 from cancelable_core import Cancelable
-from llmctl.batch.attempt import Attempt, Item
+from llmctl.batch.attempt import Item
 from llmctl.batch.endpoint import Endpoint, Fleet
+from llmctl.batch.engines import Engine, Trial
 from llmctl.batch.feed import Feed
-from llmctl.batch.journal import LiveJournal
 from llmctl.batch.outcome import Outcomes
 from llmctl.batch.rules import Rules
 from llmctl.batch.stops import Stage, Stops
@@ -36,7 +36,7 @@ class Scheduler:
     Args:
         feed: the items, in order.
         fleet: where they are asked.
-        live: where what arrives is recorded.
+        engine: makes the attempts.
         rules: what the run may do.
         stops: why it may have to stop.
         tally: counts what happens.
@@ -48,7 +48,7 @@ class Scheduler:
         self,
         feed: Feed,
         fleet: Fleet,
-        live: LiveJournal,
+        engine: Engine,
         rules: Rules,
         *,
         stops: Stops,
@@ -58,13 +58,13 @@ class Scheduler:
     ) -> None:
         self._feed = feed
         self._fleet = fleet
-        self._live = live
+        self._engine = engine
         self._rules = rules
         self._stops = stops
         self._tally = tally
         self._outcomes = outcomes
         self._clock = clock
-        self._running: set[Attempt] = set()
+        self._running: set[Trial] = set()
         self._again: list[tuple[float, int, Item]] = []
         self._order = count()
         self._fresh = 0
@@ -149,13 +149,7 @@ class Scheduler:
 
     async def _work(self, item: Item, endpoint: Endpoint) -> None:
         """Make one attempt and do what its end asks for."""
-        attempt = Attempt(
-            item,
-            endpoint.backs.back_end(item.row),
-            self._rules.manner,
-            self._live,
-            on_units=self.arrived if endpoint.counts_chunks else None,
-        )
+        attempt = self._engine.attempt(item, endpoint)
         self._close(item)
         self._running.add(attempt)
         if self._stops.stage >= Stage.CUT:

@@ -99,6 +99,7 @@ async def fleet_of(  # noqa: PLR0913  (what a run is made of)
     key_for: KeyFor,
     arrived: Callable[[int], None],
     clock: Callable[[], float],
+    limiter_for: Callable[[int], Limiter] | None = None,
 ) -> Fleet:
     """Return the endpoints, nothing of them started yet.
 
@@ -110,14 +111,15 @@ async def fleet_of(  # noqa: PLR0913  (what a run is made of)
         key_for: finds a server's key.
         arrived: told how many tokens arrive.
         clock: seconds that only grow.
+        limiter_for: gives the limiter of an endpoint by its place; None: as the job says.
 
     Raises:
         LlmctlError: a key, a file or the engine is missing.
     """
     fleet = Fleet()
-    for selection in selections:
+    for number, selection in enumerate(selections):
         selection = _as_known(selection, env)  # noqa: PLW2901  (what was found out about it)
-        limiter = _limiter(job, selection, len(selections))
+        limiter = limiter_for(number) if limiter_for else _limiter(job, selection, len(selections))
         if selection.profile is not None:
             server = RowServer(
                 selection.profile,

@@ -115,6 +115,10 @@ def start(  # noqa: PLR0913  (each parameter is an option)
         str | None,
         typer.Option(metavar="I/N", help="Only this part of the input; OUTPUT has {shard}."),
     ] = None,
+    engine: Annotated[
+        str,
+        typer.Option(metavar="local|ray", help="Who asks: this process, or workers under Ray."),
+    ] = "local",
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Also try again what was refused.")
     ] = False,
@@ -132,7 +136,7 @@ def start(  # noqa: PLR0913  (each parameter is an option)
     'batch merge' puts shards together.
     """
     from llmctl.attachments import with_attachments  # noqa: PLC0415  (start-up)
-    from llmctl.batch.job import GRACE_S, Job  # noqa: PLC0415  (start-up)
+    from llmctl.batch.job import GRACE_S, LOCAL, RAY, Job  # noqa: PLC0415  (start-up)
     from llmctl.batch.lines import Shard  # noqa: PLC0415
     from llmctl.cli.asking import (  # noqa: PLC0415
         markers_from,
@@ -193,6 +197,7 @@ def start(  # noqa: PLR0913  (each parameter is an option)
             retry_failed=retry_failed,
             accept_changed=accept_changed,
             shard=Shard() if shard is None else Shard.parse(shard),
+            engine=choice(engine, "--engine", (LOCAL, RAY)),
         )  # fmt: skip
         return run_job(job, config, invocation, as_json=as_json, dry_run=dry_run)
 

@@ -7,6 +7,7 @@ import os
 import socket
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,7 +73,7 @@ def test_a_torn_line_is_cut_off(tmp_path: Path) -> None:
     file.close()
 
 
-def journal(folder: Path, **settings: int) -> LiveJournal:
+def journal(folder: Path, **settings: Any) -> LiveJournal:
     return LiveJournal(folder, lambda error: pytest.fail(str(error)), **settings)
 
 
