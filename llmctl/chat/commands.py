@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
 from llmctl.chat.ending import figures
+from llmctl.chat.keyboard import KEYS
 from llmctl.chat.on_records import OnRecords
 from llmctl.chat.on_replies import OnReplies
 from llmctl.clocks import Limits
@@ -51,14 +52,28 @@ class Commands(OnReplies, OnRecords):
 
     # -- the commands
 
-    def do_help(self, argument: str) -> None:  # noqa: ARG002
-        """List the commands and keys."""
-        width = max(map(len, commands()))
-        for name, command in commands().items():
-            summary = (inspect.getdoc(command) or "").partition("\n")[0]
-            self._chat.say(f"/{name:{width}}  {summary}")
-        self._chat.say("While a reply streams: Space pauses and resumes, Ctrl-C stops it,")
-        self._chat.say("typing begins the next message, Enter queues it, Ctrl-Z suspends.")
+    def do_help(self, argument: str) -> None:
+        """List the commands, or explain one: /help [COMMAND|keys].
+
+        /help keys lists what keys do at the prompt, while a reply streams and at a pause.
+        """
+        name = argument.removeprefix("/")
+        if name == "keys":
+            self._chat.say(KEYS)
+        elif name:
+            self._explain(name)
+        else:
+            width = max(map(len, commands()))
+            for each, command in commands().items():
+                self._chat.say(f"/{each:{width}}  {_help(command).partition(chr(10))[0]}")
+            self._chat.say("/help COMMAND explains one, /help keys the keys.")
+
+    def _explain(self, name: str) -> None:
+        command = commands().get(name)
+        if command is None:
+            self._unknown(name)
+        else:
+            self._chat.say(_help(command))
 
     async def do_model(self, argument: str) -> None:
         """Show the model, or change it: /model PROFILE/NAME."""
@@ -75,18 +90,27 @@ class Commands(OnReplies, OnRecords):
         self._chat.say(f"system: {self._chat.setup.system or 'none'}")
 
     async def do_template(self, argument: str) -> None:
-        """List templates, or use one: /template NAME key=value … [-- PROMPT]."""
+        """List templates or use one: /template NAME [KEY=VALUE …] [-- TEXT].
+
+        A template may bring a message, a system message, options and markers.
+        """
         if not argument:
             for template in all_templates(self._chat.env):
                 self._chat.say(f"{template.name}: {template.description}")
             return
         head, _, prompt = argument.partition(" -- ")
-        name, *words = shlex.split(head)
+        try:
+            name, *words = shlex.split(head)
+        except ValueError as error:
+            raise UsageError(f"That can't be read: {error}.", "Quotes come in pairs.") from error
         given = dict(word.partition("=")[::2] for word in words)
         await self._use_template(name, given, prompt)
 
     async def _use_template(self, name: str, given: Mapping[str, str], prompt: str) -> None:
-        filled = load_template(name, self._chat.env).render(given, prompt)
+        template = load_template(name, self._chat.env)
+        if template.role == "user" and not (prompt or template.asks_by_itself):
+            raise UsageError(f"The template '{name}' needs a text.", f"/template {name} -- TEXT")
+        filled = template.render(given, prompt)
         setup = self._chat.setup
         if filled.system is not None:
             self.do_system(filled.system)
@@ -96,7 +120,10 @@ class Commands(OnReplies, OnRecords):
             await self._chat.send(filled.prompt)
 
     def do_marker(self, argument: str) -> None:
-        """Show the markers, add one (/marker TEXT=pause|stop|ask), or /marker none."""
+        """Show, add or drop markers: /marker [TEXT=ACTION|none].
+
+        An action is pause, stop or ask; without one it is pause. /marker none drops all.
+        """
         setup = self._chat.setup
         if argument == "none":
             setup.markers = {}
@@ -106,7 +133,10 @@ class Commands(OnReplies, OnRecords):
         self._chat.say(f"markers: {shown or 'none'}")
 
     def do_timeout(self, argument: str) -> None:
-        """Show the limits, or set one: /timeout [first-token|idle|total] DURATION|none."""
+        """Show or set limits: /timeout [first-token|idle|total] DURATION|none.
+
+        Without a name the whole reply is meant.
+        """
         words = argument.split()
         if words:
             which = _LIMITS.get(words[0] if len(words) > 1 else "total")
@@ -146,6 +176,10 @@ def commands() -> dict[str, Command]:
     members = {**vars(OnReplies), **vars(OnRecords), **vars(Commands)}
     found = {name[3:]: each for name, each in members.items() if name.startswith("do_")}
     return {"help": found.pop("help"), **found}
+
+
+def _help(command: Command) -> str:
+    return inspect.getdoc(command) or ""
 
 
 def _shown(limits: Limits) -> str:

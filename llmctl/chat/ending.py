@@ -10,6 +10,10 @@ GOES_ON = "/resume goes on, /drop forgets it; a new message keeps it as it is"
 """What a person may do with a reply that was stopped."""
 
 
+BELOW = "'/resume best-effort' asks the model, in words, to go on; everything is kept."
+"""What a person may do where nothing goes on as exactly as is wanted."""
+
+
 def ending(finished: Finished, resumed: Resumed | None, cost: Cost | None = None) -> list[str]:
     """Return the lines that say how a reply ended."""
     facts = [at(finished.position), f"{finished.timing.duration_s - finished.timing.paused_s:.1f}s"]
@@ -25,8 +29,9 @@ def ending(finished: Finished, resumed: Resumed | None, cost: Cost | None = None
     lines = ["· " + " · ".join(facts)]
     if finished.problem is not None:
         lines.append(f"llmctl: {finished.problem.message}")
-        if finished.problem.hint is not None:
-            lines.append(f"hint: {finished.problem.hint}")
+        hint = BELOW if finished.end is End.BELOW_REQUIRE else finished.problem.hint
+        if hint is not None:
+            lines.append(f"hint: {hint}")
     return lines
 
 

@@ -23,6 +23,24 @@ from typing import Protocol
 
 from llmctl.terminal.keys import Key, Press
 
+KEYS = """\
+          at the prompt       while it streams      while paused
+Space     text                pause                 resume
+Enter     send                queue the draft       resume; with a draft: send
+                                                    it, the reply ends here
+Esc       twice: edit the     set the draft aside,  set the draft aside,
+          last message        else pause            else a hint
+Alt-Enter a new line          a new line            a new line
+Ctrl-C    clear; then leave   stop, kept            stop, kept
+Ctrl-D    leave               a hint                leave, kept
+Ctrl-Z    suspend             pause and suspend     suspend
+Ctrl-L    clear the screen    paint it again        paint it again
+Up, Down  what was sent       the draft set aside   the draft set aside
+Ctrl-R    search that
+Tab       complete
+Once something is typed, Space is text. Ctrl-J is a new line too."""
+"""What keys do, for a person."""
+
 STOP_GUARD_S = 2.0
 """Seconds after a stop in which further presses of Ctrl-C do nothing."""
 

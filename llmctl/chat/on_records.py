@@ -27,7 +27,12 @@ class OnRecords(OnChat):
     """What was said, taken elsewhere."""
 
     def do_fork(self, argument: str) -> None:
-        """Go back before your last message (/fork N: the N-th last) or behind a reply's id."""
+        """Branch off before your last message: /fork [N|REPLY].
+
+        /fork N goes back before your N-th last message and puts it into the input; /fork REPLY
+        goes on behind a reply of any branch, by its id ('llmctl conversations show --tree'
+        draws them); /fork 0 stands at the end again. Nothing is lost: the old way stays.
+        """
         history = self._chat.history
         if argument and not argument.isdecimal():
             history.stand_behind(argument)
@@ -44,7 +49,12 @@ class OnRecords(OnChat):
         self._chat.say("what you send now begins a branch there; /fork 0 stays where you were")
 
     async def do_copy(self, argument: str) -> None:
-        """Copy the last reply (/copy N: the N-th last), or its last code block: /copy code [N]."""
+        """Copy the last reply, or its code: /copy [N], /copy code [N].
+
+        N counts from the last: /copy 2 is the reply before it, /copy code the last code
+        block of the last reply. The text goes to the terminal's clipboard (through tmux); where
+        there is none, into a file that only you can read, which is named.
+        """
         what, _, number = argument.rpartition(" ") if argument != CODE else (CODE, "", "")
         if what not in ("", CODE):
             raise UsageError(f"'{argument}' can't be copied.", "/copy N, or /copy code N.")
@@ -59,15 +69,25 @@ class OnRecords(OnChat):
         chat.say(said)
 
     def do_raw(self, argument: str) -> None:
-        """Show the source of the last reply (/raw N: the N-th last)."""
+        """Show the source of the last reply: /raw [N].
+
+        N counts replies from the last.
+        """
         self._chat.say(self._reply(argument))
 
     async def do_save(self, argument: str) -> None:
-        """Write the last reply to a file: /save FILE; an existing one only with /save -f FILE."""
+        """Write the last reply to a file: /save [-f] FILE.
+
+        With -f a file that is there already is replaced.
+        """
         await self._write(argument, self._reply(""))
 
     async def do_export(self, argument: str) -> None:
-        """Write the conversation to a file (.md .json .jsonl), or show it: /export FILE|FORMAT."""
+        """Write or show the conversation: /export [-f] FILE|FORMAT.
+
+        The file's suffix says the format: .json, .jsonl, else Markdown; a format alone
+        (markdown, json, jsonl) shows it. Branches are kept. With -f a file is replaced.
+        """
         whole = await anyio.to_thread.run_sync(self._chat.history.whole)
         if argument in FORMS:
             self._chat.say(exported(whole, argument))
@@ -76,7 +96,10 @@ class OnRecords(OnChat):
         await self._write(argument, exported(whole, form))
 
     async def do_search(self, argument: str) -> None:
-        """Find messages of all conversations by their words: /search WORDS."""
+        """Find messages by their words: /search WORDS.
+
+        All conversations are looked through; all words must occur.
+        """
         words = argument.split()
         if not words:
             raise UsageError("What is to be found?", "/search WORDS")

@@ -16,20 +16,28 @@ class OnReplies(OnChat):
     """Stopped replies, gone on with or not."""
 
     async def do_resume(self, argument: str) -> None:
-        """Go on with the stopped reply; '/resume best-effort' if nothing better works."""
+        """Go on with the stopped reply: /resume [GUARANTEE].
+
+        Without a guarantee it goes on as exactly as --require wants (text by default).
+        '/resume best-effort' asks the model in words, if nothing better works here.
+        """
         if self._chat.history.unfinished is None:
             raise UsageError("No reply is unfinished.")
         await self._chat.resume(_guarantee(argument) if argument else None)
 
     async def do_retry(self, argument: str) -> None:  # noqa: ARG002
-        """Ask the last question again, in a branch; the old reply stays beside it."""
+        """Ask the last question again; the old reply stays in a branch."""
         question = self._chat.history.rewind()
         if question is None:
             raise UsageError("There is no question yet.")
         await self._chat.send(question)
 
     async def do_edit(self, argument: str) -> None:  # noqa: ARG002
-        """Edit the stopped reply in $EDITOR and go on from the edit, as exact as text can be."""
+        """Edit the stopped reply in $EDITOR and go on from the edit.
+
+        VISUAL, else EDITOR, names the editor. A changed text goes on as 'text' at best, an
+        unchanged one as exactly as before. An editor that fails changes nothing.
+        """
         self._need_unfinished()
         await self._chat.edit()
 

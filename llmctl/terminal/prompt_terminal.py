@@ -63,7 +63,8 @@ _SEQUENCE = re.compile(
 _BEGUN = re.compile(
     "\x1b(?:\\[M[^\x00-\x1f]{0,2}|\\[[0-?]+|\\]\\d[^\x00-\x1f]*\x1b?|P[0-?][^\x00-\x1f]*\x1b?)\\Z"
 )
-_PASTE_END = "\x1b[201~"
+_PASTE_BEGIN, _PASTE_END = "\x1b[200~", "\x1b[201~"
+_PASTE_END_BEGUN = re.compile(r"\x1b(?:\[(?:2(?:01?)?)?)?\Z")
 
 
 class _KnownKeys(PosixStdinReader):
@@ -73,23 +74,42 @@ class _KnownKeys(PosixStdinReader):
     """
 
     _rest = ""
+    _pasting = False
 
     def read(self, count: int = 1024) -> str:
         """Return what was typed; ``closed`` tells if nothing more will be."""
-        text, self._rest = without_reports(self._rest + super().read(count))
+        new = self._rest + super().read(count)
+        text, self._rest, self._pasting = without_reports(new, pasting=self._pasting)
         self.closed = self.closed or is_gone(self.stdin_fd)
         return text
 
 
-def without_reports(text: str) -> tuple[str, str]:
-    """Return what was typed, and what of it may be the beginning of a report.
+def without_reports(text: str, *, pasting: bool = False) -> tuple[str, str, bool]:
+    """Take reports out of what a terminal sends; what is pasted stays as it is.
 
     A sequence that prompt_toolkit does not know it takes for Escape and some letters; such a
     one is dropped.
+
+    Args:
+        text: what was sent.
+        pasting: it begins in the middle of a paste.
+
+    Returns:
+        What was typed, what of it may be the beginning of a report or of a paste's end, and
+        whether that is in the middle of a paste.
     """
-    begun = _BEGUN.search(text)
-    end = begun.start() if begun else len(text)
-    return _SEQUENCE.sub(_if_known, text[:end]), text[end:]
+    clean = ""
+    while text:
+        before, mark, behind = text.partition(_PASTE_END if pasting else _PASTE_BEGIN)
+        rest = ""
+        if not mark:
+            begun = (_PASTE_END_BEGUN if pasting else _BEGUN).search(before)
+            before, rest = (before, "") if begun is None else (before[: begun.start()], begun[0])
+        clean += (before if pasting else _SEQUENCE.sub(_if_known, before)) + mark
+        if not mark:
+            return clean, rest, pasting
+        text, pasting = behind, not pasting
+    return clean, "", pasting
 
 
 def _if_known(sequence: re.Match[str]) -> str:

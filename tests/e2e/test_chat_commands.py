@@ -357,3 +357,79 @@ def test_attached_files_go_along_with_the_first_message(program: Program, start:
     refused = program.run("chat", "-m", program.script("x"), "--attach", "no.md")
     assert (refused.returncode, refused.errors.count("\n")) == (2, 2)
     assert "no.md can't be attached: No such file" in refused.errors
+
+
+# The rest, and a hard day.
+
+
+def test_the_commands_that_show_and_set_things(program: Program, start: Start) -> None:
+    chat = start(program.script("a short answer\n"))
+    for command, words in (
+        ("/system Be brief.", "system: Be brief."),
+        ("/marker !!DONE=stop", "!!DONE ("),
+        ("/marker =stop", "A marker can't be empty."),
+        ("/marker none", "markers: none"),
+        ("/timeout idle 5s", "idle 5 s"),
+        ("/timeout soon", "hint: "),
+        ("/model nosuch/x", "No back end is called 'nosuch'."),
+        ("/template", "summary: Sum up"),
+        ("/template translate language=it's -- hi", "Quotes come in pairs."),
+        ("/template translate language=de", "The template 'translate' needs a text."),
+        ("/help copy", "N counts from the last"),
+        ("/help keys", "Once something is typed, Space is text."),
+        ("/help soap", "/soap is not a command"),
+        ("/stats", "0 messages"),
+        ("/retry", "There is no question yet."),
+        ("/keep", "No reply is unfinished."),
+        ("/undo", "There is no stop to take back."),
+    ):
+        chat.send(f"/clear\r{command}\r")
+        chat.wait_for_screen(words)
+    chat.send("/clear\r/template translate language=de -- hello\r")
+    ended(chat)
+    chat.send("/clear\r/stats\r")
+    chat.wait_for_screen(re.compile(r"3 messages\nlast reply: 4 tok, .* s, first token after"))
+    chat.send("/quit\r")
+    assert chat.wait() == 0
+    system, question, _ = said(program)
+    assert system["content"] == "Be brief."
+    assert "into de" in question["content"]
+
+
+def test_a_paste_of_every_control_byte_a_resize_and_a_kill(program: Program, start: Start) -> None:
+    controls = "".join(map(chr, [*range(1, 32), 127, *range(128, 160), 0x202E, 0xFEFF]))
+    paste = (f"\x1b]52;c;aGk=\x07\x1b[2J{controls}x\n" * 140)[:10_000]
+    chat = start(program.script("| a | b |\n|---|---|\n" + "| w | x |\n" * 200, delay_s=0.01))
+    chat.send("hello\r")
+    chat.wait_for_screen("streaming")
+    chat.paste(paste)
+    chat.wait_for_screen("> (+")
+    chat.resize(50, 20)
+    chat.send_keys("enter")
+    chat.wait_for_screen("queued:")
+    chat.resize(100, 30)
+    chat.send_keys("space")
+    chat.wait_for_screen("PAUSED at")
+    chat.send_keys("space")
+    chat.wait_for_screen(re.compile("queued:.*streaming", re.DOTALL))
+    chat.send_signal(signal.SIGTERM)
+    assert chat.wait() == 143
+    assert chat.attributes() == chat.attributes_at_start
+    for act in (b"\x1b]52", b"\x1b[2J", b"\x9b2", "\x9b".encode(), "\u202e".encode(), b"\x07"):
+        assert act not in chat.output
+    question, reply = said(program)
+    assert (question["content"], reply["status"]) == ("hello", "interrupted")
+
+
+def test_a_paste_at_the_prompt_is_sent_as_it_was(program: Program, start: Start) -> None:
+    controls = "".join(chr(code) for code in [*range(1, 32), 127, *range(128, 160)])
+    paste = (f"\x1b]52;c;aGk={controls}\x1b[2Jx" * 120)[:10_000]
+    chat = start(program.script("a short answer\n"))
+    chat.paste(paste)
+    chat.send_keys("enter")
+    chat.wait_for("· stop", timeout_s=30)
+    chat.send_keys("ctrl-d")
+    assert chat.wait() == 0
+    sent = said(program)[0]["content"]
+    assert sent == paste.replace("\r\n", "\n").replace("\r", "\n")
+    assert b"\x1b]52" not in chat.output

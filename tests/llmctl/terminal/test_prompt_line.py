@@ -330,8 +330,8 @@ def test_a_cancelled_task_leaves_the_prompt_usable(bench: Bench) -> None:
 )
 def test_reports_are_no_keys(report: str) -> None:
     for place in range(len(report) + 1):
-        first, rest = without_reports("a" + report[:place])
-        second, rest = without_reports(rest + report[place:] + "b")
+        first, rest, _ = without_reports("a" + report[:place])
+        second, rest, _ = without_reports(rest + report[place:] + "b")
         # Split right behind its introducer, a report can't be told from keys.
         assert (first + second, rest) == ("ab", "") or place in (1, 2)
 
@@ -340,4 +340,16 @@ def test_reports_are_no_keys(report: str) -> None:
     "keys", ["a", "\x1b", "\x1b\x1b", "\x1b[A", "\x1b[1;5D", "\x1bb", "\x1b[[A", PASTE.format("x")]
 )
 def test_keys_are_no_reports(keys: str) -> None:
-    assert without_reports(keys) == (keys, "")
+    assert without_reports(keys) == (keys, "", False)
+
+
+PASTED = "a\x1b[2Jb\x1b[201c\x1b[31m\x1b"
+
+
+@pytest.mark.parametrize("place", range(4, len(PASTE.format(PASTED)) + 1))
+def test_what_is_pasted_stays_as_it_is_however_it_is_split(place: int) -> None:
+    """Split right behind the introducer of its beginning, a paste can't be told from keys."""
+    typed = f"x{PASTE.format(PASTED)}\x1b[2Jy"
+    first, rest, pasting = without_reports(typed[:place])
+    second, rest, pasting = without_reports(rest + typed[place:], pasting=pasting)
+    assert (first + second, rest, pasting) == (f"x{PASTE.format(PASTED)}y", "", False)
