@@ -333,19 +333,26 @@ class Paused:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """Delivery goes on behind ``position``, with the guarantee that was earned."""
+    """Delivery goes on behind ``position``, with the guarantee that was earned.
+
+    ``paid_again`` is what had been read or generated before and was once more; None where
+    that is nothing or the back end does not tell.
+    """
 
     strategy: Strategy
     guarantee: Guarantee
     position: Position
+    paid_again: Usage | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the published form."""
+        paid = {"paid_again": self.paid_again.as_json()} if self.paid_again else {}
         return {
             "type": "resumed",
             "strategy": str(self.strategy),
             "guarantee": str(self.guarantee),
             "position": self.position.as_json(),
+            **paid,
         }
 
 

@@ -61,6 +61,7 @@ from llmctl.events import (
     Status,
     Strategy,
     Timing,
+    Usage,
 )
 from llmctl.retries import Patience, Retries
 from llmctl.turn import Mark, Phase, Turn
@@ -232,12 +233,14 @@ class Opened:
         chunks: what follows the text that exists.
         strategy: None for a fresh reply.
         guarantee: None for a fresh reply.
+        paid_again: what was read or generated once more for it; None where nobody tells.
     """
 
     stream: Stream
     chunks: AsyncIterator[Chunk]
     strategy: Strategy | None = None
     guarantee: Guarantee | None = None
+    paid_again: Usage | None = None
 
 
 class Source(Protocol):
@@ -501,7 +504,7 @@ class Session:
                 self.turn.seam()
             if self._may_deliver:
                 await self._delivered_all()
-            self._announce(opened.strategy, opened.guarantee)
+            self._announce(opened.strategy, opened.guarantee, opened.paid_again)
         async for chunk in opened.chunks:
             if chunk.text or chunk.tokens:
                 self._clocks.token()
@@ -590,9 +593,11 @@ class Session:
             await self._change()
         await self._end_with(PAUSE_ENDS[self._pause_reason])
 
-    def _announce(self, strategy: Strategy, guarantee: Guarantee) -> None:
+    def _announce(
+        self, strategy: Strategy, guarantee: Guarantee, paid_again: Usage | None = None
+    ) -> None:
         """Say how the reply goes on, then let it."""
-        resumed = Resumed(strategy, guarantee, self.turn.position)
+        resumed = Resumed(strategy, guarantee, self.turn.position, paid_again)
         self._journal.resumed(resumed)
         if self.turn.phase is Phase.PAUSED:  # the reply goes on, its delivery does not
             self._journal.paused(Paused(self._pause_reason, self.turn.mode, self.turn.position))

@@ -165,13 +165,14 @@ class _Way:
         return body
 
     def proven(self, here: _Here, cached: int) -> dict[str, Any]:
-        """Return what is known besides the conditions: where the turn started, what is earned.
+        """Return what is known besides the conditions: its start, its cost, what is earned.
 
         A start that nobody can bring about again has a name that no other has.
         """
         known = EMPTY if here.repeats and not cached else f"unknown-{secrets.token_hex(8)}"
         earned = {} if self.earned is None else {"earned": str(self.earned)}
-        return {"start": self.start or known, **earned}
+        evaluated = len(self.asked.ids) - cached
+        return {"start": self.start or known, "evaluated": evaluated, **earned}
 
 
 class LlamaServer:

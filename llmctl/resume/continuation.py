@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from llmctl.events import Guarantee, Strategy
-from llmctl.resume.rung import Standing
+from llmctl.resume.rung import Standing, paid_again
 from llmctl.session import BackEnd, Opened
 
 
@@ -48,4 +48,5 @@ class Continuation:
                 chunks=aiter(stream),
                 strategy=self.strategy,
                 guarantee=earned.or_worse(standing.guarantee),
+                paid_again=paid_again(stream),
             )

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from llmctl.conversation import Prefix
 from llmctl.errors import StrategyUnavailable
 from llmctl.events import Channel, Chunk, Guarantee, Strategy
-from llmctl.resume.rung import Standing
+from llmctl.resume.rung import Standing, paid_again
 from llmctl.session import BackEnd, Opened
 
 
@@ -55,6 +55,7 @@ class Replay:
                 chunks=_behind(follower.rest, chunks),
                 strategy=self.strategy,
                 guarantee=follower.earned(exact=same),
+                paid_again=paid_again(stream, standing.prefix.spent),
             )
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from llmctl.conversation import Prefix, Request
-from llmctl.events import Guarantee, Strategy
-from llmctl.session import BackEnd, Opened
+from llmctl.events import Guarantee, Strategy, Usage
+from llmctl.session import BackEnd, Opened, Stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,19 @@ class Standing:
         if bound is None:
             return self.request
         return self.request.with_options(max_tokens=max(1, bound - self.prefix.spent))
+
+
+def paid_again(stream: Stream, generated: int = 0) -> Usage | None:
+    """Return what a stream cost that had been paid for before.
+
+    Args:
+        stream: its conditions say how many tokens of its prompt were ``evaluated``.
+        generated: tokens of the reply that were generated once more.
+    """
+    evaluated = stream.conditions.get("evaluated")
+    if evaluated is None:
+        return None
+    return Usage(evaluated, generated, evaluated + generated)
 
 
 class Rung(Protocol):

@@ -17,7 +17,7 @@ from llmctl.capabilities import LLAMA_SERVER, Capabilities, Memory, Server
 from llmctl.conversation import Message, Options, Prefix, Request
 from llmctl.environment import Environment
 from llmctl.errors import ContextFull, Denied, Disconnected
-from llmctl.events import Chunk, Guarantee, Strategy
+from llmctl.events import Chunk, Guarantee, Strategy, Usage
 from llmctl.profiles import PRESETS, Api, Profile, Selection
 from llmctl.resume.ladder import Ladder, rungs
 from tests.support.cuts import Trial, Witness, gone_on, received, whole
@@ -319,6 +319,39 @@ async def test_a_replay_is_paid_for_only_where_nothing_less_will_do() -> None:
         assert said == [
             f"to go on exactly, the first {before.tokens} tok are generated and paid for once more"
         ]
+
+
+@pytest.mark.parametrize(
+    ("way", "prompt", "reply"),
+    [
+        (Strategy.CURSOR, None, None),
+        (Strategy.KV, 1, 0),
+        (Strategy.TOKENS, None, 0),
+        (Strategy.REPLAY, None, 9),
+    ],
+)
+async def test_what_is_paid_for_again_is_told(
+    way: Strategy, prompt: int | None, reply: int | None
+) -> None:
+    """The server's own count of what it evaluated and generated is what is said."""
+    async with laboratory(LlamaSettings(loses_ids=False)) as lab:
+        of = lab.ladder(Guarantee.EXACT if way is Strategy.REPLAY else Guarantee.TEXT)
+        before = await (lab.lost if way is Strategy.CURSOR else lab.cut)(of, 9)
+        of.saved = of.saved if way is Strategy.KV else None
+        if way is not Strategy.CURSOR:
+            await lab.other()
+        evaluated = lab.server.evaluated
+        async with of.go_on(before, lambda: None) as opened:
+            assert opened.strategy is way
+            assert [chunk async for chunk in opened.chunks]
+        spent = lab.server.evaluated - evaluated
+        if reply is None:
+            assert opened.paid_again is None
+            assert spent == 0
+            return
+        known = before.tokens if reply else 0
+        assert opened.paid_again == Usage(spent, known, spent + (known or 0))
+        assert prompt in {None, spent}
 
 
 @pytest.mark.parametrize("spoil", [lambda ids: (*ids[:-1], ids[-1] ^ 1), lambda ids: ids[1:]])
