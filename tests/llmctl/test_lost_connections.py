@@ -302,8 +302,19 @@ def test_a_chat_that_is_paused_meanwhile_stays_paused(hopeful: bool, end: End, t
     tries = [[*say("one", " two"), LOST], [*say(" three"), *END]]
     network = Network(tries, back_at=1000.0, hopeful=hopeful)
 
+    class PausesAtFirst(Screen):
+        """A key is pressed the moment the first text is there."""
+
+        def show(self, event: Event, mark: Mark) -> None:
+            super().show(event, mark)
+            if len(self.of(Delta)) == 1 and isinstance(event, Delta):
+                reply.pause(PauseReason.KEY)
+
+    reply: Session
+
     async def program() -> tuple[Finished, Screen]:
-        screen = Screen()
+        nonlocal reply
+        screen = PausesAtFirst()
         network.back_at += trio.current_time()
         reply = session(network, screen, ends_on_pause=False)
         results = []
@@ -313,9 +324,6 @@ def test_a_chat_that_is_paused_meanwhile_stays_paused(hopeful: bool, end: End, t
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(go)
-            while not screen.text:
-                await anyio.lowlevel.checkpoint()
-            reply.pause(PauseReason.KEY)
             await anyio.sleep(900)
             assert reply.turn.phase is Phase.PAUSED
             assert not results

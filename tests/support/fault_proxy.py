@@ -373,6 +373,8 @@ class _Proxy:
                 reset(client.transport)
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for client in tasks.values():
+            client.transport.abort()  # closing waits for a client that does not read
         return len(tasks)
 
     async def freeze(self) -> None:

@@ -45,7 +45,17 @@ async def no_gate() -> None:
 
 @asynccontextmanager
 async def wired(answer: Answer) -> AsyncGenerator[Wire]:
-    server = await asyncio.start_server(answer, "127.0.0.1")
+    served: list[asyncio.Task[None]] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await answer(reader, writer)
+        writer.close()
+        await writer.wait_closed()
+
+    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.append(asyncio.get_running_loop().create_task(serve(reader, writer)))
+
+    server = await asyncio.start_server(connected, "127.0.0.1")
     port = server.sockets[0].getsockname()[1]
     wire = Wire(f"http://127.0.0.1:{port}/v1", connect_timeout_s=5, gate=no_gate)
     try:
@@ -53,6 +63,7 @@ async def wired(answer: Answer) -> AsyncGenerator[Wire]:
     finally:
         await wire.aclose()
         server.close()
+        await asyncio.gather(*served, return_exceptions=True)
 
 
 async def request_of(reader: asyncio.StreamReader) -> bytes:
@@ -81,7 +92,6 @@ def test_a_connection_is_kept_and_a_closed_one_replaced() -> None:
             assert request.startswith(b"POST /v1/x?y=1 HTTP/1.1\r\nHost: 127.0.0.1:")
             interim = b"HTTP/1.1 100 Continue\r\n\r\n"
             writer.write(interim + HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + CHUNKED)
-        writer.close()
 
     async def main() -> None:
         async with wired(answer) as wire:
@@ -99,7 +109,6 @@ def test_ends_that_are_none_and_ends_that_are() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await request_of(reader)
         writer.write(HEAD + heads.pop(0) + b"abc")
-        writer.close()
 
     async def main() -> None:
         async with wired(answer) as wire:
@@ -115,7 +124,6 @@ def test_what_is_not_http() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await request_of(reader)
         writer.write(b"SSH-2.0-x\r\n\r\n")
-        writer.close()
 
     async def main() -> None:
         async with wired(answer) as wire:
@@ -132,7 +140,6 @@ def test_a_trickle_is_read_in_few_reads() -> None:
         for _ in range(50):
             writer.write(b"x")
             await asyncio.sleep(0.004)
-        writer.close()
 
     async def main() -> None:
         async with wired(answer) as wire:

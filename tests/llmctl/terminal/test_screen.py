@@ -12,7 +12,7 @@ from functools import partial
 
 import pyte
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmctl.output import Output
@@ -227,6 +227,8 @@ def test_looks_are_closed_on_their_row(bench: Bench) -> None:
     assert "\x1b[7mPAUSED\x1b[0m" in bench.writer.text
 
 
+@example([("aaaa", [""], 0.0)], 4, 1)
+@example([("aaaa", [], 0.0), ("\t", [], 0.0), ("a", [], 0.05)], 4, 1)
 @given(
     st.lists(
         st.tuples(
