@@ -9,7 +9,9 @@ moments; every byte that the terminal gets is timed. Two figures a pause:
 Both run from just before the key is written to the terminal until the bytes are read from
 it, so that the kernel and this program are part of them.
 
-``python benchmarks/pause_latency.py [--pauses 200] [--delay-ms 1]``
+``--markdown`` plays headings, lists, tables and code instead of plain words.
+
+``python benchmarks/pause_latency.py [--pauses 200] [--delay-ms 1] [--markdown]``
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import statistics
 import sys
 import tempfile
@@ -32,12 +35,23 @@ QUIET_S = 0.06
 """Seconds after the row says PAUSED in which a late character would be seen: two frames."""
 
 WORDS = 200_000
+WORD = re.compile(rb"w(\d+)")
 STEPS = (50, 95, 99)
 
 
-def script(folder: Path, delay_s: float) -> str:
+FORMS = (
+    "\n\n## {}", "{}\n\n", *["{} "] * 30, "\n\n- **{}** ", *["`{}` ", "{} "] * 6, "\n- {} ",
+    "\n\n```python\ndef {}(", "{}):\n    return '{}'  # ", "{}\n", "    {} = 12\n```\n\n",
+    "| {} | b |\n|---|---|\n", "| *{}* | c |\n", "| {} | d |\n\n", "> {} ", "[{}](http://a.b) ",
+)  # fmt: skip
+"""Markdown around words, again and again."""
+
+
+def script(folder: Path, delay_s: float, *, markdown: bool) -> str:
     """Write a reply that outlasts the measurement; return the model that plays it."""
-    chunks = [{"text": f"w{number} ", "tokens": 1} for number in range(WORDS)]
+    forms = FORMS if markdown else ("{} ",)
+    texts = [forms[number % len(forms)].replace("{}", f"w{number}") for number in range(WORDS)]
+    chunks = [{"text": text, "tokens": 1} for text in texts]
     path = folder / "reply.json"
     path.write_text(json.dumps({"chunks": chunks, "delay_s": delay_s}))
     return f"scripted:{path}"
@@ -49,7 +63,12 @@ def pause(chat: PtyProgram) -> tuple[float, float]:
     pressed = chat.send_keys("space")
     paused = chat.wait_for("PAUSED at", since=before)
     time.sleep(QUIET_S)
-    new = [read.at_ns for read in chat.reads if read.at_ns >= pressed and b"w" in read.data]
+    last = max(map(int, WORD.findall(chat.output[:before])), default=0)
+    new = [
+        read.at_ns
+        for read in chat.reads
+        if read.at_ns >= pressed and any(int(n) > last for n in WORD.findall(read.data))
+    ]
     chat.send_keys("space")
     chat.wait_for("streaming", since=paused.end)
     return (paused.at_ns - pressed) / 1e6, (max(new, default=pressed) - pressed) / 1e6
@@ -69,11 +88,12 @@ def main() -> None:
     )
     parser.add_argument("--pauses", type=int, default=100)
     parser.add_argument("--delay-ms", type=float, default=1.0)
+    parser.add_argument("--markdown", action="store_true")
     wanted = parser.parse_args()
     drawn = random.Random(1)  # noqa: S311  (moments, no secrets)
     with tempfile.TemporaryDirectory() as folder:
         cli = Cli(Path(folder))
-        model = script(Path(folder), wanted.delay_ms / 1000)
+        model = script(Path(folder), wanted.delay_ms / 1000, markdown=wanted.markdown)
         command = cli.command("chat", "-m", model, "--on-pause", "hold")
         with PtyProgram(command, env=cli.env, cwd=cli.cwd, columns=100, rows=40) as chat:
             chat.wait_for_screen(">", timeout_s=30)

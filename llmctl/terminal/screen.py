@@ -73,7 +73,13 @@ REPLY_COST = 4
 """How many of them a character of Markdown counts for."""
 
 HIGH_WATER = FRAME_CHARS
-"""Characters waiting to be painted above which `Screen.full` says so: a pause shows them yet."""
+"""Characters waiting above which `Screen.full` says so: the frame that shows a pause has them."""
+
+SMALL = 1024
+"""Characters that are not split between two frames."""
+
+FOOTER_PATIENCE_S = 0.25
+"""Seconds that a new footer waits at most while there is more text than a frame takes."""
 
 TAIL_CHARS = 16 * 1024
 """Characters of text that are remembered, to paint them again."""
@@ -126,7 +132,7 @@ class _Waiting:
 
     def split(self, room: int) -> tuple[_Waiting, _Waiting | None]:
         """Return what fits into a frame, and what does not."""
-        chars = max(1, room * len(self.text) // max(1, self.cost))
+        chars = max(SMALL, room * len(self.text) // max(1, self.cost))
         if chars >= len(self.text) or self.kind in (_Kind.LINE, _Kind.SEEN):
             return self, None
         rest = _Waiting(self.kind, self.text[chars:], self.on_shown)
@@ -174,7 +180,7 @@ class Screen:
         self._known_size = terminal.size()
         self._caret = Caret(self._known_size[0])
         self._waiting: deque[_Waiting] = deque()
-        self._waiting_chars = 0
+        self._waiting_cost = 0
         self._live: Live | None = None
         self._footer: tuple[Row, ...] = ()
         self._painted: tuple[Row, ...] = ()
@@ -221,10 +227,10 @@ class Screen:
             self._soon()
 
     def flush(self) -> None:
-        """Paint everything now."""
+        """Paint everything now, the footer in the last frame."""
         self._stop_timer()
         while self._is_due and self._is_ours():
-            self._paint()
+            self._paint(all_follows=True)
         if self._is_due:
             self._timer = self._call_later(FRAME_S, self._time_is_up)
 
@@ -257,7 +263,7 @@ class Screen:
         self._begin_anew()
         self._stale = True
         self._waiting.appendleft(_Waiting(_Kind.TEXT, again))
-        self._waiting_chars += len(again)
+        self._waiting_cost += len(again)
         self._soon()
 
     def aside(self, do: Callable[[], object]) -> None:
@@ -294,7 +300,7 @@ class Screen:
     @property
     def full(self) -> bool:
         """Whether so much waits that the caller should."""
-        return self._waiting_chars > HIGH_WATER or self._output.full
+        return self._waiting_cost > HIGH_WATER or self._output.full
 
     @property
     def blocked_for(self) -> float:
@@ -319,7 +325,7 @@ class Screen:
 
     def _add(self, waiting: _Waiting) -> None:
         self._waiting.append(waiting)
-        self._waiting_chars += len(waiting.text)
+        self._waiting_cost += waiting.cost
         self._soon()
 
     # -- when to paint
@@ -368,10 +374,14 @@ class Screen:
 
     # -- what to paint
 
-    def _paint(self) -> None:
+    def _paint(self, *, all_follows: bool = False) -> None:
         """Compose one frame and hand it to the writer."""
         self._follow_size()
         spans, on_shown = self._take()
+        footer = self._footer
+        patient = all_follows or self._now() - self._last_footer < FOOTER_PATIENCE_S
+        if self._waiting and patient:  # it may say that this was all
+            self._footer = self._painted
         erased = self._erased()
         text = plain(spans)
         stays = self._caret.put(text)
@@ -382,6 +392,7 @@ class Screen:
         else:
             framed = self._framed(spans, self._rows_below())
             self._write(_BEGIN + erased + framed + self._end, on_shown)
+        self._footer = footer
 
     def _take(self) -> tuple[Line, OnShown | None]:
         """Take what the next frame adds, and who wants to know that it is out."""
@@ -392,7 +403,7 @@ class Screen:
             if rest is not None:
                 self._waiting.appendleft(rest)
             room -= max(1, now.cost)
-            self._waiting_chars -= len(now.text)
+            self._waiting_cost -= now.cost
             on_shown = now.on_shown or on_shown
             spans += self._taken(now, spans)
         self._remember(spans)

@@ -637,6 +637,25 @@ def test_a_flood_of_markdown_is_bounded(bench: Bench) -> None:
     assert max(map(len, bench.writer.frames)) < FRAME_CHARS
 
 
+def test_a_pause_is_said_in_the_last_of_several_frames(bench: Bench) -> None:
+    bench.screen.footer([STATUS])
+    bench.screen.reply("first\n")
+    bench.screen.reply("word " * 5_000 + "\n\nlast")
+    bench.screen.footer([Row("PAUSED", Look.LOUD)])
+    bench.screen.flush()
+    said = [number for number, frame in enumerate(bench.writer.frames) if "PAUSED" in frame]
+    assert said == [len(bench.writer.frames) - 1]
+    assert "last" in bench.writer.frames[-1]
+
+
+def test_a_footer_does_not_wait_for_ever_for_a_flood_to_end(bench: Bench) -> None:
+    for number in range(60):
+        bench.screen.append("x" * FRAME_CHARS * 2)
+        bench.screen.footer([f"row {number}"])
+        bench.clock.pass_by(FRAME_S)
+    assert len(set(re.findall(r"row \d+", bench.writer.text))) >= 5
+
+
 # -- the plain screen
 
 
