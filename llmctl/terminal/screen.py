@@ -69,13 +69,13 @@ FRAME_S = 1 / 30
 FRAME_CHARS = 8192
 """Characters of text in one frame at the most: what bounds the time it takes."""
 
-REPLY_COST = 4
+REPLY_COST = 8
 """How many of them a character of Markdown counts for."""
 
 HIGH_WATER = FRAME_CHARS
 """Characters waiting above which `Screen.full` says so: the frame that shows a pause has them."""
 
-SMALL = 1024
+SMALL = 512
 """Characters that are not split between two frames."""
 
 FOOTER_PATIENCE_S = 0.25
