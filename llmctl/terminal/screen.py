@@ -76,7 +76,7 @@ HIGH_WATER = FRAME_CHARS
 """Characters waiting above which `Screen.full` says so: the frame that shows a pause has them."""
 
 SMALL = 512
-"""Characters that are not split between two frames."""
+"""Characters too few to be split, or left to a frame of their own."""
 
 FOOTER_PATIENCE_S = 0.25
 """Seconds that a new footer waits at most while there is more text than a frame takes."""
@@ -398,7 +398,7 @@ class Screen:
         """Take what the next frame adds, and who wants to know that it is out."""
         spans: Line = []
         room, on_shown = FRAME_CHARS, None
-        while self._waiting and room > 0:
+        while self._waiting and (room > 0 or self._waiting_cost <= SMALL):
             now, rest = self._waiting.popleft().split(room)
             if rest is not None:
                 self._waiting.appendleft(rest)
