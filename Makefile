@@ -24,8 +24,9 @@ exactness: .venv/.dev
 	$(BIN)/python -m tests.exactness --count 600
 	$(BIN)/python -m pytest -m "exhaustive and engine" tests/exactness
 
+# One table; other clients are measured where LLMCTL_BENCH_PEERS says they are.
 bench: .venv/.dev
-	@for program in benchmarks/*.py; do echo "$$program"; $(BIN)/python "$$program" || exit 1; done
+	$(BIN)/python benchmarks/table.py --million
 
 # What needs Ray, which `make test` does without: 80 MB, and half a minute for each of its starts.
 test-ray: .venv/.dev

@@ -9,7 +9,7 @@ Other clients are looked for in ``$LLMCTL_BENCH_PEERS/NAME/bin`` (an environment
 each, as ``python -m venv`` makes them); one that is not there, or does not answer, is left out
 with a word. Nothing is asked of the network.
 
-``python benchmarks/table.py [--rounds 5] [--quick] [--million]``
+``python benchmarks/table.py [--rounds 5] [--tokens 20000] [--quick] [--million]``
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import resource
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -37,8 +38,10 @@ from benchmarks import batch_throughput, library
 
 ROOT = Path(__file__).resolve().parent.parent
 SHORT, LONG, MILLION = 1, 20_000, 1_000_000
-LONGEST_S = 60
-"""Seconds that one run may take."""
+LONGEST_S = 120
+"""CPU seconds that one run may take."""
+Found = TypeVar("Found")
+Program = Callable[[], Found]
 OURS = "llmctl"
 BIN = Path(sys.executable).parent
 
@@ -132,6 +135,10 @@ def _aider(program: str, url: str) -> tuple[str, ...]:
     return (program, "--message", "hi", "--model", "openai/m", *key, *quiet)
 
 
+def _bound() -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (LONGEST_S, LONGEST_S))
+
+
 def measured(words: Sequence[str], home: Path, variables: Mapping[str, str]) -> Run:
     """Run a program to its end; its output goes into a pipe."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
@@ -139,22 +146,19 @@ def measured(words: Sequence[str], home: Path, variables: Mapping[str, str]) -> 
     began = time.perf_counter()
     process = subprocess.Popen(  # noqa: S603
         words, cwd=home, env=env, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, preexec_fn=_bound,  # noqa: PLW1509
     )  # fmt: skip
     assert process.stdout is not None  # noqa: S101
     descriptor, pieces, first_s = process.stdout.fileno(), [], 0.0
-    late = threading.Timer(LONGEST_S, process.kill)
-    late.start()
     while piece := os.read(descriptor, 1 << 16):
         if not first_s and b"token" in piece:
             first_s = time.perf_counter() - began
         pieces.append(piece)
-    late.cancel()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     process.stdout.close()
-    if process.returncode == -signal.SIGKILL:
-        raise RuntimeError(f"it took longer than {LONGEST_S} s")
+    if process.returncode in {-signal.SIGKILL, -signal.SIGXCPU}:
+        raise RuntimeError(f"it took more than {LONGEST_S} CPU s")
     if process.returncode:
         raise RuntimeError(f"it exited with {process.returncode}")
     return Run(
@@ -196,44 +200,48 @@ class Table:
         self.home = home
         self.left_out: dict[str, str] = {}
 
-    def row(self, name: str, programs: Mapping[str, Callable[[], float]]) -> None:
-        """Measure the contestants in turns and print their row; who fails is left out."""
-        values: dict[str, list[float]] = {each: [] for each in programs}
+    def runs(self, what: str, programs: Mapping[str, Program[Found]]) -> dict[str, list[Found]]:
+        """Run the contestants in turns; who fails is left out, with a word."""
+        found: dict[str, list[Found]] = {each: [] for each in programs}
         for _ in range(self.rounds):
-            for each, program in programs.items():
-                if each in values:
-                    try:
-                        values[each].append(program())
-                    except (RuntimeError, OSError, subprocess.SubprocessError) as error:
-                        self.left_out[f"{each}, {name}"] = str(error)
-                        del values[each]
+            for each in [each for each in programs if each in found]:
+                try:
+                    found[each].append(programs[each]())
+                except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+                    self.left_out[f"{each}, {what}"] = str(error)
+                    del found[each]
+        return found
+
+    def row(self, name: str, values: Mapping[str, Sequence[float]]) -> None:
+        """Print a row: the first contestant's figure, and the ratios of the others."""
         (base, of_base), *others = values.items()
-        unit = f"{base} = {statistics.median(of_base):.4g}"
-        print(f"| {name} | {unit} | ", end="")
-        print(
-            " · ".join(f" {each} {cell(found, of_base)}" for each, found in others), "|", flush=True
-        )
+        told = " · ".join(f"{each} {cell(found, of_base)}" for each, found in others)
+        print(f"| {name} | {base} = {statistics.median(of_base):.3g} | {told} |", flush=True)
 
     def starts(self, found: Sequence[Client]) -> None:
         """Processor seconds of a start."""
         for option in ("--version", "--help"):
-            programs: dict[str, Callable[[], float]] = {
+            programs: dict[str, Program[float]] = {
                 "python -c pass, CPU s": lambda: self._cpu((sys.executable, "-c", "pass"), {})
             }
             for client in found[1:]:
                 programs[client.name] = self._start(client, option)
-            self.row(f"start-up, {option}", programs)
+            self.row(f"start-up, {option}", self.runs(option, programs))
 
-    def replies(self, found: Sequence[Client]) -> None:
+    def replies(self, found: Sequence[Client], tokens: int) -> None:
         """The delay of the first token, CPU and memory of a reply."""
         asking = [client for client in found if client.ask is not None]
-        with serving(SHORT) as short, serving(LONG) as long:
-            delays = {c.name: self._reply(c, short, "first_s") for c in asking}
-            self.row("from the command to the first token, s", delays)
-            tokens = {c.name: self._per_token(c, short, long) for c in asking}
-            self.row("CPU s a streamed token, into a pipe", tokens)
-            memory = {c.name: self._reply(c, long, "peak_mb") for c in asking}
-            self.row(f"peak memory, {LONG:,} tokens, MB", memory)
+        with serving(SHORT) as short, serving(tokens) as long:
+            programs = {client.name: self._reply(client, short, long) for client in asking}
+            pairs = self.runs("a reply", programs)
+        for name, figure in (
+            ("from the command to the first token, s", lambda one, _: one.first_s),
+            ("CPU s of a reply of one token", lambda one, _: one.cpu_s),
+            ("CPU s of each further token, into a pipe",
+             lambda one, many: (many.cpu_s - one.cpu_s) / (tokens - SHORT)),
+            (f"peak memory at {tokens:,} tokens, MB", lambda _, many: many.peak_mb),
+        ):  # fmt: skip
+            self.row(name, {each: [figure(*pair) for pair in of] for each, of in pairs.items()})
 
     def million(self, found: Sequence[Client]) -> None:
         """Memory over 1, 20,000 and 1,000,000 tokens, ours alone."""
@@ -262,7 +270,7 @@ class Table:
         requests, tokens = streams * 2, 100
         with serving(tokens) as url:
 
-            def cost(kind: str) -> Callable[[], float]:
+            def cost(kind: str) -> Program[float]:
                 def run() -> float:
                     got = batch_throughput.run_client(kind, url, streams, requests)
                     return got["cpu_s"] / got["tokens"]
@@ -275,7 +283,7 @@ class Table:
                 self.left_out["aiohttp"] = "not installed"
             names = {"openai": "openai, typed loop", "llmctl": "llmctl batch"}
             programs = {names.get(kind, kind): cost(kind) for kind in kinds}
-            self.row(f"CPU s a token, {streams} streams at a time", programs)
+            self.row(f"CPU s a token, {streams} streams at a time", self.runs("batch", programs))
 
     def told_by(self, name: str, *words: str) -> None:
         """Put in what another program of this folder prints."""
@@ -289,7 +297,7 @@ class Table:
     def _cpu(self, words: Sequence[str], variables: Mapping[str, str]) -> float:
         return measured(words, self.home, variables).cpu_s
 
-    def _start(self, client: Client, option: str) -> Callable[[], float]:
+    def _start(self, client: Client, option: str) -> Program[float]:
         return lambda: self._cpu((*client.program, option), client.variables)
 
     def _ask(self, client: Client, url: str) -> Run:
@@ -299,15 +307,8 @@ class Table:
             raise RuntimeError("no reply")
         return run
 
-    def _reply(self, client: Client, url: str, what: str) -> Callable[[], float]:
-        return lambda: float(getattr(self._ask(client, url), what))
-
-    def _per_token(self, client: Client, short: str, long: str) -> Callable[[], float]:
-        def run() -> float:
-            spent = self._ask(client, long).cpu_s - self._ask(client, short).cpu_s
-            return spent / (LONG - SHORT)
-
-        return run
+    def _reply(self, client: Client, short: str, long: str) -> Program[tuple[Run, Run]]:
+        return lambda: (self._ask(client, short), self._ask(client, long))
 
 
 def main() -> None:
@@ -316,6 +317,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=5, help="turns of each row")
+    parser.add_argument("--tokens", type=int, default=LONG, help="of a long reply")
     parser.add_argument("--quick", action="store_true", help="leave the long programs out")
     parser.add_argument("--million", action="store_true", help="a reply of a million tokens, too")
     wanted = parser.parse_args()
@@ -324,7 +326,7 @@ def main() -> None:
         table = Table(wanted.rounds, Path(folder))
         print("| what | 1 is | ratios: median (lowest-highest) |\n|---|---|---|")
         table.starts(found)
-        table.replies(found)
+        table.replies(found, wanted.tokens)
         if wanted.million:
             table.million(found)
         table.batch(64)

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from ._closing import Closing
 from ._loops import post, running_loop
 from ._types import CancelationReason, OperationStatus, Seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Self
 
     from ._context import OperationSnapshot
     from ._operation import Cancelable
@@ -218,7 +218,7 @@ class OperationRegistry:
         return tuple(self._running.copy().values())
 
 
-class Observation:
+class Observation(Closing):
     """An observer that hears of operations. Close it, or use it as a context manager."""
 
     __slots__ = ("_table", "observer")
@@ -233,14 +233,6 @@ class Observation:
     def close(self) -> None:
         """Stop observing."""
         self._table.pop(self, None)
-
-    def __enter__(self) -> Self:
-        """Use as a context manager that closes."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close."""
-        self.close()
 
 
 _default = OperationRegistry()

@@ -16,17 +16,17 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any
 
+from ._closing import Closing
 from ._loops import in_main_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from types import FrameType, TracebackType
-    from typing import Self
+    from types import FrameType
 
 _LOOP_MODULES = ("asyncio", "trio", "uvloop")
 
 
-class Subscription:
+class Subscription(Closing):
     """A callback that hears signals. Close it, or use it as a context manager."""
 
     __slots__ = ("_callback", "_hub", "signals")
@@ -43,19 +43,6 @@ class Subscription:
     def close(self) -> None:
         """Stop hearing. Safe twice; from another thread, the old handler comes back later."""
         self._hub._unsubscribe(self)  # noqa: SLF001
-
-    def __enter__(self) -> Self:
-        """Use as a context manager that closes."""
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        """Close."""
-        self.close()
 
 
 class SignalHub:

@@ -19,20 +19,19 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from ._closing import Closing
 from ._errors import error_for
 from ._loops import post, running_loop
 from ._types import CancelationReason, Cause, Seconds, to_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
-    from typing import Self
 
 
 _GONE = object()
 
 
-class Registration:
+class Registration(Closing):
     """A callback that waits for a cancelation. Close it, or use it as a context manager."""
 
     __slots__ = ("_callback", "_token")
@@ -45,19 +44,6 @@ class Registration:
     def close(self) -> None:
         """Forget the callback. Safe from any thread, and twice."""
         self._token._forget(self)  # noqa: SLF001
-
-    def __enter__(self) -> Self:
-        """Use as a context manager that closes."""
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        """Close."""
-        self.close()
 
 
 class CancelationToken:

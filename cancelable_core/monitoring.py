@@ -12,13 +12,12 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ._closing import Closing
 from ._registry import EventKind
 from ._types import OperationStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from types import TracebackType
-    from typing import Self
 
     from ._context import OperationSnapshot
     from ._registry import Observation, OperationEvent, OperationRegistry
@@ -50,7 +49,7 @@ class Figures:
     p99: float
 
 
-class Monitor:
+class Monitor(Closing):
     """Keeps figures about a registry. Use as a context manager, or close it.
 
     Args:
@@ -97,19 +96,6 @@ class Monitor:
     def close(self) -> None:
         """Stop watching; the figures stay."""
         self._observation.close()
-
-    def __enter__(self) -> Self:
-        """Use as a context manager that closes."""
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        """Close."""
-        self.close()
 
     def _hear(self, event: OperationEvent) -> None:
         operation = event.operation

@@ -18,6 +18,7 @@ import anyio.to_thread
 
 from cancelable_core import Cancelable, CancelationToken, signal_hub
 from llmctl.batch import notices
+from llmctl.batch.watchers import duration
 from llmctl.environment import Environment, ExitStatus
 from llmctl.records import InFlight, Records
 from llmctl.store import title_of
@@ -146,7 +147,7 @@ class Table:
     def _row(self, task: Task, now: float) -> tuple[str, ...]:
         then, tokens = self._before.get(task.id, (now, 0))
         rate = f"{max(0, task.tokens - tokens) / (now - then):.0f}" if now > then else "-"
-        age = _age(max(0.0, now - task.since))
+        age = duration(max(0.0, now - task.since))
         told = (str(task.pid), task.what, task.state, task.done, rate, age, task.model, task.about)
         return tuple(" ".join(sanitize(word).split()) for word in told)
 
@@ -159,12 +160,6 @@ def _padded(row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
     for heading, word, width in zip(HEADINGS, row, widths, strict=True):
         room = " " * (width - cells(word))
         yield room + word if heading in _NUMBERS else word + room
-
-
-def _age(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class Watch:
