@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import httpx2
 
     from llmctl.backends.openai_client import OpenAiClient
+    from llmctl.backends.openai_errors import Explainer
 
 POLL_S = 1.0
 """Seconds between two looks at a response that can only be waited for."""
@@ -108,7 +109,8 @@ class ResponsesBackEnd(ServerBackEnd):
         left = self._left
         if left is not None and left.request == request and not left.said:
             with suppress(StrategyUnavailable):
-                stream = await self._read_on(client, request, Prefix(""), left.cursor)
+                nothing = Prefix("", cursor=left.cursor)
+                stream = await self._read_on(client, request, nothing, left.cursor)
                 self._left = None
                 return stream
         if left is not None:
@@ -203,7 +205,7 @@ async def whole_rest(client: OpenAiClient, path: str, after: Prefix, *, poll_s: 
             case "queued" | "in_progress":
                 await anyio.sleep(poll_s)
             case "completed" | "incomplete":
-                return WholeRest(told, after, client.explain.finish(finish_of(told)))
+                return WholeRest(told, after, client.explain)
             case status:
                 raise StrategyUnavailable(f"The response is {status or 'not told of'}.")
 
@@ -277,7 +279,7 @@ class WholeRest:
     Args:
         response: as the server stored it.
         after: what is known.
-        error: what its end really is; None if it is one.
+        explain: says what an end means that is none.
 
     Raises:
         StrategyUnavailable: the known part is not its beginning.
@@ -285,15 +287,14 @@ class WholeRest:
 
     conditions: Mapping[str, Any] = {}
 
-    def __init__(
-        self, response: Mapping[str, Any], after: Prefix, error: LlmctlError | None
-    ) -> None:
+    def __init__(self, response: Mapping[str, Any], after: Prefix, explain: Explainer) -> None:
         text = text_of(response)
         if not text.startswith(after.text):
             raise StrategyUnavailable("The response is not what came of it before.")
         self.text = text[len(after.text) :]
-        self._end = Chunk(finish_reason=finish_of(response), usage=usage_of(response))
-        self._error = error
+        why = finish_of(response, after.cursor.bound if after.cursor is not None else None)
+        self._end = Chunk(finish_reason=why, usage=usage_of(response))
+        self._error = explain.finish(why)
 
     async def __aiter__(self) -> AsyncIterator[Chunk]:
         """Yield both.

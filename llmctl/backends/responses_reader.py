@@ -50,7 +50,7 @@ class ResponsesReader(ReplyReader):
         self.moved = False
         self.gap = False
         self.said = said
-        self._bound = bound
+        self._bound = bound if cursor is None else cursor.bound
 
     @property
     def ended(self) -> bool:
@@ -111,7 +111,8 @@ class ResponsesReader(ReplyReader):
         return [Chunk(text, channel, cursor=cursor)] if text else []
 
     def _end(self, response: Mapping[str, Any]) -> None:
-        self.finish_reason, self.usage = finish_of(response), usage_of(response)
+        self.finish_reason = finish_of(response, self._bound)
+        self.usage = usage_of(response)
         self.done = True
 
 
@@ -123,10 +124,15 @@ def text_of(response: Mapping[str, Any]) -> str:
     return well_formed("".join(said))
 
 
-def finish_of(response: Mapping[str, Any]) -> str:
-    """Return why a whole response ended, in the words of chat completions."""
+def finish_of(response: Mapping[str, Any], bound: int | None) -> str:
+    """Return why a whole response ended, in the words of chat completions.
+
+    llama-server says that a response is complete also where the bound cut it off.
+    """
     why = (response.get("incomplete_details") or {}).get("reason")
-    return "length" if why == "max_output_tokens" else str(why or "stop")
+    written = usage_of(response).completion_tokens
+    full = bound is not None and written is not None and written >= bound
+    return "length" if why == "max_output_tokens" or (full and not why) else str(why or "stop")
 
 
 def usage_of(response: Mapping[str, Any]) -> Usage:

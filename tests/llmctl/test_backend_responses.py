@@ -149,6 +149,20 @@ def test_nothing_is_shown_behind_a_gap(numbers: tuple[int, ...]) -> None:
         events(*numbers)
 
 
+@pytest.mark.parametrize(
+    ("written", "why", "reason"),
+    [(16, {}, "length"), (15, {}, "stop"), (16, {"reason": "content_filter"}, "content_filter")],
+)
+def test_a_bound_is_a_bound_also_where_the_server_calls_it_an_end(
+    written: int, why: dict[str, str], reason: str
+) -> None:
+    """llama-server says that such a response is complete."""
+    reader = ResponsesReader(bound=16)
+    whole = {"usage": {"output_tokens": written}, "incomplete_details": why or None}
+    reader.read(json.dumps({"type": "response.completed", "response": whole}))
+    assert (reader.done, reader.finish_reason) == (True, reason)
+
+
 def test_half_a_character_is_not_read_on_behind() -> None:
     reader = ResponsesReader(cursor=Cursor("r", 0))
     kind = "response.output_text.delta"

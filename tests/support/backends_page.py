@@ -27,6 +27,8 @@ HEAD = (
 READ = "read; run against a strict server"
 KNOWN_FROM: Mapping[tuple[str, Api], str] = {
     ("llamacpp", Api.CHAT): "run",
+    ("llamacpp", Api.COMPLETIONS): "run",
+    ("llamacpp", Api.RESPONSES): "run",
     ("anthropic", Api.CHAT): "read: newer models; older ones go on",
     ("gemini", Api.CHAT): "read: some models; others go on",
     ("openrouter", Api.CHAT): "unknown: whoever serves the model; probe it",

@@ -202,7 +202,7 @@ class Events:
         }
 
     def _item(self, *, altered: bool = False) -> Json:
-        text = self._text[:1] + self._text[2:] if altered else self._text
+        text = "?" + self._text if altered else self._text
         part = {"type": "output_text", "text": text, "annotations": []}
         return {
             "id": f"msg_{self._run}",
