@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -579,6 +580,22 @@ def test_from_the_command_line(tmp_path: Path) -> None:
         assert (
             "are generated and paid for once more\nresumed at 5 tok (replay, exact)" in rest.errors
         )
+
+
+def test_a_killed_process_is_followed_by_one_that_reads_its_run_on(tmp_path: Path) -> None:
+    with LlamaDouble() as server:
+        cli = Cli(tmp_path)
+        server.hold(9)
+        where = ("--base-url", server.base_url, "--api", "llamacpp", "-m", "oracle")
+        with cli.start("run", "--no-stdin", *where, PROMPT) as process:
+            process.kill_after_bytes(1)
+            assert process.wait().returncode == -signal.SIGKILL
+        server.release()
+        rest = cli.run("resume", "--full")
+        assert rest.returncode == 0, rest.errors
+        assert "(cursor, exact)" in rest.errors
+        assert rest.text == text_of(server.runs[0].ids)
+        assert len(server.runs) == 1
 
 
 @pytest.mark.parametrize(

@@ -177,6 +177,7 @@ class _Core:
         self.evaluated = 0
         self.lose_at: list[int] = []
         self.hold_at: list[int] = []
+        self.released = asyncio.Event()
         self.process = 0
         self.arithmetic = 0
         self.files: dict[str, tuple[_Cell, ...]] = {}
@@ -362,7 +363,7 @@ class _Core:
                     run.add(told.piece(piece.text, ids, thinking=piece.thinking), piece=True)
                     held = []
                 if hold_at is not None and len(run.places) >= hold_at:
-                    await asyncio.Event().wait()
+                    await self.released.wait()
             run.add(told.end(cutter, full=self._is_full(prompt, cutter)))
 
     def _cutter(self, body: Json, prompt: list[int]) -> PieceCutter:
@@ -620,8 +621,12 @@ class LlamaDouble:
         self._core.lose_at.append(after)
 
     def hold(self, at: int) -> None:
-        """Generate nothing behind that many pieces of the next reply; only an end ends it."""
+        """Generate nothing behind that many pieces of the next reply, until `release`."""
         self._core.hold_at.append(at)
+
+    def release(self) -> None:
+        """Hold nothing from now on."""
+        self._thread.loop.call_soon_threadsafe(self._core.released.set)
 
     def forget_runs(self) -> None:
         """Let go of all runs."""
