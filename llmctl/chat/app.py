@@ -163,7 +163,7 @@ class Chat:
         if text is None or not text.strip():
             return
         if is_command(text):
-            await commands.run(text)
+            await commands.run(text.strip())
         else:
             await self.send(text.removeprefix("/"))
 

@@ -150,7 +150,9 @@ class Commands(OnReplies, OnRecords):
         """Show the figures of the last reply and of the conversation."""
         chat = self._chat
         spent = "" if chat.spent is None else f", {chat.spent} in this session"
-        said = len(chat.history.messages)
+        said, unfinished = len(chat.history.messages), chat.history.unfinished
+        if unfinished is not None:
+            said = len(unfinished.recorded.header.request.messages) + 1
         chat.say(f"conversation {chat.history.id}: {said} messages{spent}")
         if chat.last is not None:
             chat.say(f"last reply: {', '.join(figures(chat.last))}")

@@ -46,8 +46,11 @@ STOP_GUARD_S = 2.0
 
 
 def is_command(text: str) -> bool:
-    """Say whether a text is a slash command; two slashes begin a message with one."""
-    return text.startswith("/") and not text.startswith("//")
+    """Say whether a text is a slash command; two slashes begin a message with one.
+
+    Blanks before it do not count: a Space that came too late to pause would make it a message.
+    """
+    return text.lstrip().startswith("/") and not text.lstrip().startswith("//")
 
 
 class Controls(Protocol):

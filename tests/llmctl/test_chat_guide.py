@@ -120,11 +120,11 @@ def test_what_the_guide_says_of_a_key_happens(row: list[str], paused: bool) -> N
 
 
 def test_a_command_at_a_pause_stops_the_reply_and_comes_next() -> None:
-    controls, draft = Recorder(paused=True), Draft("/edit", queued=["a message"])
+    controls, draft = Recorder(paused=True), Draft(" /edit", queued=["a message"])
     Keyboard(controls, draft, lambda: 0.0).press(Press(Key.ENTER))
     assert controls.done == ["stop"]
     assert [draft.take_queued(), draft.take_queued(), draft.take_queued()] == [
-        "/edit",
+        " /edit",
         "a message",
         "",
     ]
