@@ -1,13 +1,16 @@
 """How long after the Space key a reply stands still, on a fast stream in a real terminal.
 
 A chat plays a scripted reply of about a thousand tokens a second. Space is pressed at random
-moments; every byte that the terminal gets is timed. Two figures a pause:
+moments; every byte that the terminal gets is timed. Three figures a pause:
 
-- key → state: until the row below the reply says PAUSED, painted;
-- key → last new character: until the last of the reply's characters came.
+- key → state: until the reply is paused in the program, so that nothing more is delivered
+  (p95 of 5 ms is the aim);
+- key → painted: until the row below the reply says PAUSED;
+- key → last new character: until the last of the reply's characters came (p95 of 50 ms).
 
-Both run from just before the key is written to the terminal until the bytes are read from
-it, so that the kernel and this program are part of them.
+All run from just before the key is written to the terminal. The last two end when the bytes
+are read from it, so that the kernel and this program are part of them; the first ends where
+the chat, which runs this file, notes the time on its way (the clock is the machine's).
 
 ``--markdown`` plays headings, lists, tables and code instead of plain words.
 
@@ -18,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import re
 import statistics
@@ -28,11 +32,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from llmctl.__main__ import main as llmctl
 from tests.support.processes import Cli
 from tests.support.pty_driver import PtyProgram
 
 QUIET_S = 0.06
 """Seconds after the row says PAUSED in which a late character would be seen: two frames."""
+
+NOTES = "--notes"
+"""First word of the command line of the chat, which runs this file, too."""
 
 WORDS = 200_000
 WORD = re.compile(rb"w(\d+)")
@@ -57,8 +65,23 @@ def script(folder: Path, delay_s: float, *, markdown: bool) -> str:
     return f"scripted:{path}"
 
 
-def pause(chat: PtyProgram) -> tuple[float, float]:
-    """Pause and go on; return the milliseconds to the state and to the last new character."""
+def chat_that_notes(file: str) -> None:
+    """Be `llmctl`, and write down when a key has paused the reply."""
+    from llmctl.chat.reply import LiveReply  # noqa: PLC0415  (only the chat needs it)
+
+    notes = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    pause = LiveReply.pause
+
+    def noted(reply: LiveReply) -> None:
+        pause(reply)
+        os.write(notes, b"%d\n" % time.monotonic_ns())
+
+    LiveReply.pause = noted  # type: ignore[method-assign]
+    llmctl()
+
+
+def pause(chat: PtyProgram, notes: Path) -> tuple[float, float, float]:
+    """Pause and go on; return the milliseconds to each of the three."""
     before = len(chat.output)
     pressed = chat.send_keys("space")
     paused = chat.wait_for("PAUSED at", since=before)
@@ -71,7 +94,9 @@ def pause(chat: PtyProgram) -> tuple[float, float]:
     ]
     chat.send_keys("space")
     chat.wait_for("streaming", since=paused.end)
-    return (paused.at_ns - pressed) / 1e6, (max(new, default=pressed) - pressed) / 1e6
+    reached = (int(notes.read_text().split()[-1]), paused.at_ns, max(new, default=pressed))
+    state, painted, character = ((at_ns - pressed) / 1e6 for at_ns in reached)
+    return state, painted, character
 
 
 def line(name: str, values: list[float]) -> str:
@@ -92,7 +117,8 @@ def main() -> None:
     wanted = parser.parse_args()
     drawn = random.Random(1)  # noqa: S311  (moments, no secrets)
     with tempfile.TemporaryDirectory() as folder:
-        cli = Cli(Path(folder))
+        notes = Path(folder, "notes")
+        cli = Cli(Path(folder), program=(__file__, NOTES, str(notes)))
         model = script(Path(folder), wanted.delay_ms / 1000, markdown=wanted.markdown)
         command = cli.command("chat", "-m", model, "--on-pause", "hold")
         with PtyProgram(command, env=cli.env, cwd=cli.cwd, columns=100, rows=40) as chat:
@@ -102,16 +128,23 @@ def main() -> None:
             figures = []
             for _ in range(wanted.pauses):
                 time.sleep(drawn.uniform(0.05, 0.25))
-                figures.append(pause(chat))
+                figures.append(pause(chat, notes))
             chat.send_keys("ctrl-c")
             chat.wait_for("stopped")
             chat.send_keys("ctrl-d")
             chat.wait()
-    states, characters = zip(*figures, strict=True)
-    print(f"{wanted.pauses} pauses, a token every {wanted.delay_ms:g} ms, 100x40")
+    states, painted, characters = zip(*figures, strict=True)
+    load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors"
+    print(f"{wanted.pauses} pauses, a token every {wanted.delay_ms:g} ms, 100x40, {load}")
     print(line("key to state", list(states)))
+    print(line("key to PAUSED painted", list(painted)))
     print(line("key to last new character", list(characters)))
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == [NOTES]:
+        file = sys.argv[2]
+        sys.argv[1:3] = []
+        chat_that_notes(file)
+    else:
+        main()
