@@ -464,9 +464,11 @@ class Screen:
         return _END if self._live is None else _END_HIDDEN
 
     def _erased(self) -> str:
+        if not self._caret.full:
+            return _ERASE_BELOW
         if self._known_size[1] == 1:
             return ""  # no row is below: making room for one would scroll the text away
-        return _ERASE_BELOW_FULL + self._caret.park if self._caret.full else _ERASE_BELOW
+        return _ERASE_BELOW_FULL + self._caret.park
 
     def _mend(self, on_shown: OnShown | None) -> None:
         """Write only what has changed below the text."""

@@ -182,6 +182,15 @@ def test_what_was_shown_when_it_is_killed_is_on_disk(start: Start, cli: Cli) -> 
     assert len(seen) >= len(delivered) - 1
 
 
+def test_who_is_terminated_leaves_the_tail_and_the_cursor(start: Start) -> None:
+    chat = start(pieces("one **two** three " * 2000), delay_s=0.002)
+    chat.wait_for_screen("three one", timeout_s=20)
+    chat.send_signal(signal.SIGTERM)
+    assert chat.wait() == 143
+    assert re.findall(rb"\x1b\[\?25[hl]", chat.output)[-1] == b"\x1b[?25h"
+    assert any("two three" in row for row in between(chat.scrollback))
+
+
 def test_another_width_in_the_middle_of_a_table(start: Start) -> None:
     rows = "".join(f"| row {n} | some words about row {n} |\n" for n in range(12))
     chat = start(pieces(f"Before\n\n| name | text |\n|---|---|\n{rows}\nAfter it."), delay_s=0.003)

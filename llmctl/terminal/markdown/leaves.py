@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from wcwidth import iter_graphemes
 
 from llmctl.terminal.markdown.blocks import CODE_INDENT, HtmlStart, indent_of
 from llmctl.terminal.markdown.highlight import Open, highlighted
 from llmctl.terminal.markdown.inline import is_settled
-from llmctl.terminal.markdown.table import Table, cells_of
+from llmctl.terminal.markdown.table import Table
 from llmctl.terminal.markdown.wrap import Wrap
 from llmctl.terminal.spans import QUIET, Line, Span
 from llmctl.terminal.width import cells
@@ -175,16 +175,11 @@ class Grid:
         table: its rows.
     """
 
-    table: Table = field(default_factory=lambda: Table("", ""))
+    table: Table
 
     def copy(self) -> Grid:
         """Return one that goes on by itself."""
         return Grid(self.table.copy())
-
-    @property
-    def columns(self) -> int:
-        """How many columns it has."""
-        return len(cells_of(self.table.delimiter))
 
     @property
     def large(self) -> bool:

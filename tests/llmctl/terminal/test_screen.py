@@ -637,6 +637,17 @@ def test_a_flood_of_markdown_is_bounded(bench: Bench) -> None:
     assert max(map(len, bench.writer.frames)) < FRAME_CHARS
 
 
+def test_on_one_row_the_tail_is_not_left_behind() -> None:
+    bench = Bench(columns=20, rows=1)
+    bench.screen.footer([STATUS])
+    for piece in ("one ", "**tw", "o**", "\n\n", "three"):
+        bench.screen.reply(piece)
+        bench.frame()
+    bench.screen.end_reply()
+    bench.screen.finish()
+    assert bench.seen() == ["one two", "", "three"]
+
+
 def test_a_pause_is_said_in_the_last_of_several_frames(bench: Bench) -> None:
     bench.screen.footer([STATUS])
     bench.screen.reply("first\n")
