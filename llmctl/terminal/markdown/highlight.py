@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 
-from llmctl.terminal.spans import COMMENT, KEYWORD, NAME, NUMBER, STRING, Line
+from llmctl.terminal.spans import COMMENT, KEYWORD, NAME, NUMBER, REMOVED, STRING, Line
 
 Open = tuple[str, int] | None
 """What closes what is open, and its style."""
@@ -214,7 +214,7 @@ def _change(line: str) -> int:
         return NAME
     if _ADDED.match(line):
         return STRING
-    return KEYWORD if line.startswith(("-", "<")) and not line.startswith("---") else 0
+    return REMOVED if line.startswith(("-", "<")) and not line.startswith("---") else 0
 
 
 @cache

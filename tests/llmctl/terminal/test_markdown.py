@@ -11,9 +11,13 @@ from llmctl.terminal.markdown.stream import Markdown
 from llmctl.terminal.sanitizer import sanitize
 from llmctl.terminal.spans import (
     CODE,
+    COMMENT,
     EMPHASIS,
     KEYWORD,
+    NAME,
+    NUMBER,
     QUIET,
+    REMOVED,
     STRING,
     STRONG,
     Span,
@@ -231,6 +235,26 @@ def test_code_goes_on_in_the_state_of_the_line_before() -> None:
     spans = at_once('```py\n"""a\nif b\n"""\nif c\n```')
     assert ("if b", STRING) in spans
     assert ("if", KEYWORD) in spans
+
+
+@pytest.mark.parametrize(
+    ("language", "line", "styled"),
+    [
+        ("python", "def f(x):  # c", [("def", KEYWORD), ("f", NAME), ("# c", COMMENT)]),
+        ("js", "let a = `x", [("let", KEYWORD), ("`x", STRING)]),
+        ("c", "/* a */ int x = 0x1F;", [("/* a */", COMMENT), ("int", KEYWORD), ("0x1F", NUMBER)]),
+        ("sh", "echo $HOME a#b # c", [("echo", KEYWORD), ("$HOME", NAME), ("# c", COMMENT)]),
+        ("sql", "SELECT 'x' -- y", [("SELECT", KEYWORD), ("'x'", STRING), ("-- y", COMMENT)]),
+        ("json", '{"a": "b", "c": null}', [('"a"', NAME), ('"b"', STRING), ("null", NUMBER)]),
+        ("diff", "-old", [("-old", REMOVED)]),
+        ("diff", "+new", [("+new", STRING)]),
+        ("unknown", "if x: 'y'", [("if x: 'y'", 0)]),
+        ("PYTHON", "import a", [("import", KEYWORD)]),
+    ],
+)
+def test_code_is_coloured(language: str, line: str, styled: list[Span]) -> None:
+    spans = at_once(f"```{language}\n{line}\n```")
+    assert set(styled) <= set(spans)
 
 
 def test_numbers_go_on_and_quotes_are_marked() -> None:
