@@ -162,6 +162,8 @@ class Ladder:
         if self.request.options.shaped:
             return "A reply with a schema, a grammar or tools can only be asked for again"
         advice = "Allow less with --require best-effort"
+        if self.back_end.api == "responses":
+            return f"{advice}, or next time ask in the background: --option background=true"
         if Guarantee.TEXT.at_least(self.require) and Strategy.PREFIX not in self.back_end.supports:
             advice += ", or see what the server can do with 'llmctl models probe'"
         return advice

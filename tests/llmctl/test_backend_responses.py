@@ -221,7 +221,12 @@ async def test_a_response_that_nobody_keeps_has_no_cursor() -> None:
     with OracleServer(SERVER) as server:
         async with ladder(server, ASK) as of:
             chunks = await whole(of)
-            assert not of.may_go_on(received(chunks[:9]))
+            before = received(chunks[:9])
+            assert not of.may_go_on(before)
+            with pytest.raises(BelowRequire) as told:
+                async with of.go_on(before, lambda: None):
+                    pass
+            assert "--option background=true" in (told.value.hint or "")
 
 
 async def test_the_run_goes_on_without_a_reader() -> None:
