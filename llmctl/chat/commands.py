@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import shlex
+import textwrap
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
@@ -20,6 +21,9 @@ from llmctl.errors import LlmctlError, UsageError
 from llmctl.markers import parse_markers
 from llmctl.profiles import nearest, resolve_model
 from llmctl.templates import all_templates, load_template
+
+HELP_COLUMNS = 78
+"""Width of what /help says of a command: that of the narrowest common terminal."""
 
 _LIMITS = {"first-token": "first_token", "idle": "idle", "total": "total"}
 
@@ -73,7 +77,8 @@ class Commands(OnReplies, OnRecords):
         if command is None:
             self._unknown(name)
         else:
-            self._chat.say(_help(command))
+            for part in _help(command).split("\n\n"):
+                self._chat.say(textwrap.fill(" ".join(part.split()), HELP_COLUMNS))
 
     async def do_model(self, argument: str) -> None:
         """Show the model, or change it: /model PROFILE/NAME."""

@@ -107,6 +107,25 @@ def test_an_edit_that_changes_nothing_is_as_exact_as_before(program: Program, st
     assert said(program)[-1]["content"] == LONG
 
 
+def test_an_edit_outlives_a_kill(program: Program, start: Start) -> None:
+    chat = start(
+        program.script(LONG, delay_s=0.02), EDITOR=editor(program, "t = ' '.join(t.split()[:4])")
+    )
+    stopped(chat)
+    since = len(chat.output)
+    chat.send("/edit\r")
+    chat.wait_for("w0 w1 w2 w3", since=since)
+    chat.wait_for("streaming", since=since)
+    chat.send_signal(signal.SIGKILL)
+    chat.wait()
+    kept = said(program)[-1]["content"]
+    assert LONG.startswith(kept)
+    done = program.run("resume", "--full")
+    assert done.text == LONG
+    assert "exact" not in done.errors
+    assert said(program)[-1]["guarantee"] == "text"
+
+
 @pytest.mark.parametrize(
     ("code", "words"),
     [
