@@ -61,6 +61,9 @@ class Strategy(StrEnum):
 BEHIND_TEXT = frozenset({Strategy.PREFIX, Strategy.INSTRUCT})
 """Ways to go on that know the reply's text, and nothing of tokens that are in no text yet."""
 
+PAID_AGAIN = frozenset({Strategy.REPLAY, Strategy.TOKENS, *BEHIND_TEXT})
+"""Ways to go on for which what exists is sent, or written, once more."""
+
 
 class Guarantee(StrEnum):
     """How exact a resume is, best first; compare with `at_least`."""
@@ -378,7 +381,9 @@ class Retrying:
 class Finished:
     """The last event of this process's share of the reply.
 
-    ``resumable`` is what the end allows and what was kept makes possible.
+    ``resumable`` is what the end allows and what was kept makes possible; ``repaid_tokens``
+    how many of the reply's tokens, at least, this process had sent or written once more to go
+    on behind them.
     """
 
     generation: str
@@ -389,6 +394,7 @@ class Finished:
     usage: Usage | None
     timing: Timing
     problem: Problem | None = None
+    repaid_tokens: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """Return the published form."""
@@ -402,6 +408,7 @@ class Finished:
             "finish_reason": self.finish_reason,
             "position": self.position.as_json(),
             "usage": self.usage.as_json() if self.usage else None,
+            "repaid_tokens": self.repaid_tokens,
             "timing": self.timing.as_json(),
             "error": self.problem.as_json() if self.problem else None,
         }

@@ -44,6 +44,7 @@ from llmctl.errors import (
 )
 from llmctl.events import (
     BEHIND_TEXT,
+    PAID_AGAIN,
     Chunk,
     Delta,
     End,
@@ -342,6 +343,7 @@ class Session:
         self._source_end: End | None = None
         self._stream: Stream | None = None
         self._answered = False
+        self._repaid_tokens = 0
         self._reading: anyio.CancelScope | None = None
         self._sleepers: list[anyio.Event] = []
         self._may_deliver = not policy.continues
@@ -500,6 +502,8 @@ class Session:
             if self._policy.continues:
                 self._announce(Strategy.REPLAY, Guarantee.EXACT)  # nothing exists yet
         elif opened.guarantee is not None:
+            if opened.strategy in PAID_AGAIN:
+                self._repaid_tokens += self.turn.received.spent
             if opened.strategy in BEHIND_TEXT:
                 self.turn.seam()
             if self._may_deliver:
@@ -666,6 +670,7 @@ class Session:
             usage=self.turn.received.usage,
             timing=timing,
             problem=self._problem_of(end),
+            repaid_tokens=self._repaid_tokens,
         )
         self._view.show(finished, mark)
         await self._out()

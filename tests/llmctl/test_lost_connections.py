@@ -21,9 +21,7 @@ from llmctl.errors import ConnectTimedOut, Disconnected, LlmctlError, Overloaded
 from llmctl.events import (
     Channel,
     Chunk,
-    Delta,
     End,
-    Event,
     Finished,
     Guarantee,
     Mode,
@@ -36,7 +34,8 @@ from llmctl.events import (
 )
 from llmctl.journal import NoJournal
 from llmctl.session import Opened, Policy, Session
-from llmctl.turn import Mark, Phase, Turn
+from llmctl.turn import Phase, Turn
+from tests.support.screen import Screen
 
 T = TypeVar("T")
 LOST, GONE = Disconnected("lost"), Unreachable("gone")
@@ -128,31 +127,6 @@ class Network:
 
     def may_go_on(self, prefix: Prefix) -> bool:
         return self.hopeful and bool(prefix.text or prefix.reasoning)
-
-
-class Screen:
-    """A view that takes everything at once."""
-
-    full = False
-    blocked_for = 0.0
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self.delivered = Mark()
-
-    def show(self, event: Event, mark: Mark) -> None:
-        self.events.append(event)
-        self.delivered = mark
-
-    def drain(self, timeout: float | None) -> bool:  # noqa: ARG002
-        return True
-
-    def of(self, kind: type[T]) -> list[T]:
-        return [event for event in self.events if isinstance(event, kind)]
-
-    @property
-    def text(self) -> str:
-        return "".join(e.text for e in self.of(Delta) if e.channel is Channel.CONTENT)
 
 
 def session(network: Network, screen: Screen, **policy: Any) -> Session:
