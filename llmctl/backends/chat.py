@@ -62,7 +62,10 @@ class ChatBackEnd(ServerBackEnd):
         response = await self._insist(lambda: self._post(client, request, sent))
         expects_ids = Strategy.TOKENS in self.supports and not sent
         seams = self._seams(sent)
-        reader = ReplyReader(self._counter(request))
+        counter = self._counter(request)
+        if sent.within_reasoning:
+            counter.reasoning()
+        reader = ReplyReader(counter)
         return ChatStream(response, client, reader, seams, expects_ids=expects_ids)
 
     async def _behind_ids(

@@ -44,9 +44,14 @@ class Beginning:
         return bool(self.text or self.reasoning)
 
     @property
+    def within_reasoning(self) -> bool:
+        """Say whether it ends before the content has begun."""
+        return bool(self.reasoning) and not self.text
+
+    @property
     def channel(self) -> Channel:
         """Where the reply goes on."""
-        return Channel.CONTENT if self.text else Channel.REASONING
+        return Channel.REASONING if self.within_reasoning else Channel.CONTENT
 
 
 NOTHING = Beginning()

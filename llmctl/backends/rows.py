@@ -187,7 +187,9 @@ class RowBackEnd:
     ) -> RowStream:
         response = await self._ask(client, request, known)
         expects_ids = Strategy.TOKENS in self.supports and not known
-        return self._stream(response, client, request, self._seams(known), expects_ids=expects_ids)
+        return self._stream(
+            response, client, request, self._seams(known), known, expects_ids=expects_ids
+        )
 
     async def _behind_ids(
         self,
@@ -212,9 +214,10 @@ class RowBackEnd:
         client: WireClient,
         request: Request,
         seams: list[Seam],
+        known: Beginning = NOTHING,
         **ids: Any,  # noqa: ANN401  (as `ChatStream` takes them)
     ) -> RowStream:
-        hears, reader = self._server.hears, self._reader(request)
+        hears, reader = self._server.hears, self._reader(request, known)
         hears.headers(response.headers)
         self.fold = reader.fold
         return RowStream(response, client, reader, seams, hears.units, **ids)
@@ -275,12 +278,12 @@ class RowBackEnd:
             fields["messages"] = spoken["messages"]
         return fields
 
-    def _reader(self, request: Request) -> RowReader | ResponsesRowReader:
+    def _reader(self, request: Request, known: Beginning) -> RowReader | ResponsesRowReader:
         if self._target.path == RESPONSES:
             return ResponsesRowReader()
         counter = TokenCounter(
             trusts_usage=self._server.profile.token_counts is TokenCounts.USAGE,
-            in_step=not request.options.stop,
+            in_step=not request.options.stop and not known.within_reasoning,
         )
         body = self._target.body
         return RowReader(

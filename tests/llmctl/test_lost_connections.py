@@ -21,7 +21,9 @@ from llmctl.errors import ConnectTimedOut, Disconnected, LlmctlError, Overloaded
 from llmctl.events import (
     Channel,
     Chunk,
+    Delta,
     End,
+    Event,
     Finished,
     Guarantee,
     Mode,
@@ -34,7 +36,7 @@ from llmctl.events import (
 )
 from llmctl.journal import NoJournal
 from llmctl.session import Opened, Policy, Session
-from llmctl.turn import Phase, Turn
+from llmctl.turn import Mark, Phase, Turn
 from tests.support.screen import Screen
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from llmctl.backends.chat_body import Beginning, beginning, chat_body
 from llmctl.conversation import Message, Options, Prefix, Request
 from llmctl.errors import StrategyUnavailable
 from llmctl.events import Channel, Chunk, Strategy
-from llmctl.profiles import PRESETS, PrefixDialect, Profile, ReasoningDialect
+from llmctl.profiles import PRESETS, PrefixDialect, Profile, ReasoningDialect, TokenCounts
 from tests.support.oracle_server import OracleServer, Settings
 from tests.support.oracle_wire import Feature, Prefill
 
@@ -133,6 +133,20 @@ async def test_thoughts_left_out_are_another_reply(name: str) -> None:
             right = Prefix(half.text, thoughts)
             _, rest = said(await reply(made, after=right, by=Strategy.PREFIX))
             assert half.text + rest == text
+
+
+async def test_a_running_total_says_nothing_behind_thoughts() -> None:
+    """The token that ends them is in it, too, and comes alone where they were complete."""
+    told = TokenCounts.USAGE
+    settings = replace(DEEPSEEK.settings(), features=(Feature.CONTINUOUS_USAGE, Feature.USAGE,
+                                                      Feature.REASONING))  # fmt: skip
+    with OracleServer(settings) as server:
+        async with back_end(server, DEEPSEEK, token_counts=told) as made:
+            whole = await reply(made)
+            thoughts, text = said(whole)
+            rest = await reply(made, after=Prefix("", thoughts), by=Strategy.PREFIX)
+    assert said(rest) == ("", text)
+    assert {chunk.tokens for chunk in rest if chunk.text} == {None}
 
 
 async def test_a_server_that_is_not_known_to_take_them_is_not_asked() -> None:
