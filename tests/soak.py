@@ -36,7 +36,8 @@ FATES = ("nothing", "signal", "timeout", "pause", "full disk")
 HANGS_S = 90.0
 """Seconds after which a program hangs, whatever was done to it."""
 TRIES = 60
-FULL_DISK = ("sh", "-c", 'ulimit -f 8; exec "$@"', "sh")
+FULL_DISK = ("sh", "-c", 'ulimit -f 8; PYTHONDONTWRITEBYTECODE=1 exec "$@"', "sh")
+"""Python itself would leave compiled files that are cut off."""
 _REAL = {TroubleKind.CUT, TroubleKind.STALL, TroubleKind.OUTAGE, TroubleKind.DRIP,
          TroubleKind.HALF_CLOSE, TroubleKind.TRUNCATE_CHUNKED}  # fmt: skip
 """What networks do; bytes that are wrong and unnoticed are not among it."""
@@ -225,6 +226,8 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
     wanted = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGHUP):  # nohup ignores them, and so would what we start
+        signal.signal(number, signal.default_int_handler)
     with (
         tempfile.TemporaryDirectory(prefix="llmctl-soak-") as folder,
         OracleProcess(vllm(delay_s=0.004)) as server,
