@@ -22,6 +22,7 @@ lint: .venv/.dev
 # On the real engine: 600 replies cut and resumed, each compared with the uninterrupted one.
 exactness: .venv/.dev
 	$(BIN)/python -m tests.exactness --count 600
+	$(BIN)/python -m tests.exactness --chat --count 60
 	$(BIN)/python -m pytest -m "exhaustive and engine" tests/exactness
 
 # One table; other clients are measured where LLMCTL_BENCH_PEERS says they are.

@@ -16,7 +16,8 @@ BELOW = "'/resume best-effort' asks the model, in words, to go on; everything is
 
 def ending(finished: Finished, resumed: Resumed | None, cost: Cost | None = None) -> list[str]:
     """Return the lines that say how a reply ended."""
-    facts = [at(finished.position), f"{finished.timing.duration_s - finished.timing.paused_s:.1f}s"]
+    took_s = max(0.0, finished.timing.duration_s - finished.timing.paused_s)
+    facts = [at(finished.position), f"{took_s:.1f}s"]
     if finished.timing.first_token_s is not None:
         facts.append(f"first token {finished.timing.first_token_s:.1f}s")
     if finished.timing.tokens_per_s is not None:
