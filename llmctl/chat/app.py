@@ -342,6 +342,8 @@ class Chat:
         standing = self.history.standing
         await _in_thread(self.history.settle, journal, header, before + view.text, self.last.end)
         self._after(self.last, live, self._paid(self.last, header.request, recorded))
+        if self.last.end is End.BELOW_REQUIRE and not self.draft.text:
+            self.draft.text = f"/resume {Guarantee.BEST_EFFORT}"  # asked for, not done
         if self.leaving is None and not self.last.position.chars:
             await self._take_back(header.request.messages[-1].content, standing)
 

@@ -10,8 +10,8 @@ GOES_ON = "/resume goes on, /drop forgets it; a new message keeps it as it is"
 """What a person may do with a reply that was stopped."""
 
 
-BELOW = "'/resume best-effort' asks the model, in words, to go on; everything is kept."
-"""What a person may do where nothing goes on as exactly as is wanted."""
+BELOW = "Enter lets the model go on in its own words (best-effort); everything is kept."
+"""What a person is asked where nothing goes on as exactly as is wanted."""
 
 
 def ending(finished: Finished, resumed: Resumed | None, cost: Cost | None = None) -> list[str]:

@@ -107,6 +107,21 @@ def test_an_edit_that_changes_nothing_is_as_exact_as_before(program: Program, st
     assert said(program)[-1]["content"] == LONG
 
 
+def test_best_effort_is_asked_for_first(program: Program, start: Start) -> None:
+    chat = start(program.script(LONG, delay_s=0.01), EDITOR=editor(program, "t = 'My own words'"))
+    stopped(chat)
+    chat.send("/edit\r")
+    chat.wait_for_screen(
+        re.compile(r"below-require.*in its own words.*^> /resume best", re.MULTILINE | re.DOTALL)
+    )
+    assert said(program)[-1]["content"] == "My own words"
+    chat.send_keys("enter")
+    chat.wait_for_screen("resumed: instruct, best-effort", timeout_s=20)
+    chat.send_keys("ctrl-d")
+    assert chat.wait() == 0
+    assert said(program)[-1]["guarantee"] == "best-effort"
+
+
 def test_an_edit_outlives_a_kill(program: Program, start: Start) -> None:
     chat = start(
         program.script(LONG, delay_s=0.02), EDITOR=editor(program, "t = ' '.join(t.split()[:4])")
