@@ -16,6 +16,12 @@ _SHAPING = ("tools", "functions", "response_format", "logprobs", "grammar", "jso
             "guided_json", "guided_regex", "guided_choice", "guided_grammar",
             "structured_outputs", "text", "echo", "return_token_ids")  # fmt: skip
 
+_COUNTING = {
+    "frequency_penalty": 0, "presence_penalty": 0, "dry_multiplier": 0, "min_tokens": 0,
+    "repetition_penalty": 1, "repeat_penalty": 1,
+}  # fmt: skip
+"""Options that count generated tokens, and the values at which they do nothing."""
+
 
 def is_shaped(body: Mapping[str, Any]) -> bool:
     """Say whether a body asks for a reply that is more than text: schema, tools, choices.
@@ -55,6 +61,11 @@ class Options:
     stop: tuple[str, ...] = ()
     schema: Mapping[str, Any] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def counts_written(self) -> bool:
+        """Whether the sampler looks at how often the reply has had a token, or how many."""
+        return any(self.extra.get(name, idle) != idle for name, idle in _COUNTING.items())
 
     @property
     def shaped(self) -> bool:

@@ -61,7 +61,10 @@ class Strategy(StrEnum):
 BEHIND_TEXT = frozenset({Strategy.PREFIX, Strategy.INSTRUCT})
 """Ways to go on that know the reply's text, and nothing of tokens that are in no text yet."""
 
-PAID_AGAIN = frozenset({Strategy.REPLAY, Strategy.TOKENS, *BEHIND_TEXT})
+BEHIND = frozenset({Strategy.TOKENS, *BEHIND_TEXT})
+"""Ways to go on in a new generation, for which all that was written is part of the prompt."""
+
+PAID_AGAIN = frozenset({Strategy.REPLAY, *BEHIND})
 """Ways to go on for which what exists is sent, or written, once more."""
 
 

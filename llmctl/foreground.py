@@ -22,7 +22,18 @@ from llmctl.config import Config, OnPause
 from llmctl.conversation import Request
 from llmctl.environment import Environment
 from llmctl.errors import LlmctlError, UsageError
-from llmctl.events import Action, End, Event, Finished, Mode, Problem, Started, Timing
+from llmctl.events import (
+    BEHIND,
+    Action,
+    End,
+    Event,
+    Finished,
+    Mode,
+    Problem,
+    Resumed,
+    Started,
+    Timing,
+)
 from llmctl.journal import Header, Journal, NoJournal, Recorded
 from llmctl.output import Output
 from llmctl.profiles import Profile, Selection
@@ -73,6 +84,7 @@ class Foreground:
         self.manner = manner
         self.config = config
         self._session: Session | None = None
+        self._counts_written = False
         self._early: tuple[End, Problem | None] | None = None
         self._early_stop = CancelationToken(name="start")
         clean = sanitize if env.is_a_tty(env.stdout) else str
@@ -178,6 +190,7 @@ class Foreground:
 
     def ladder(self, request: Request, back_end: BackEnd) -> Ladder:
         """Return where the reply's chunks will come from."""
+        self._counts_written = request.options.counts_written
         instruction = load_template("continuation", self.env).body
         require, say = self.config.require, self._talk.say
         return Ladder(back_end, request, rungs(instruction), require, tell=say)
@@ -243,6 +256,9 @@ class Foreground:
 
     def _tell(self, event: Event) -> None:
         self._talk.tell(event)
+        anew = isinstance(event, Resumed) and event.strategy in BEHIND
+        if anew and self._counts_written:
+            self._talk.say("penalties count only what is written from here on")
 
     def _signal(self, number: int) -> None:
         self._stop(SIGNAL_ENDS[number])

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 _LONGEST_SIZE_LINE = 1024
+_CRLF = b"\r\n"
 _SIZE = re.compile(rb"[0-9a-fA-F]{1,15}")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 
@@ -88,26 +89,33 @@ class InChunks:
 
     def __init__(self) -> None:
         self.complete = False
-        self._left = 0  # of the chunk, its line end included
+        self._left = 0  # of the chunk
+        self._closes = False  # its line end is next
         self._last = False
 
     def take(self, buffer: bytearray) -> bytes:
         """Take all chunks that have begun.
 
         Raises:
-            BadBody: a chunk's size is none.
+            BadBody: a chunk's size is none, or not that of the chunk.
         """
         at, parts = 0, []
         while not self.complete:
             if self._left:
                 step = min(self._left, len(buffer) - at)
-                content = min(step, self._left - 2)
-                if content > 0:
-                    parts.append(bytes(buffer[at : at + content]))
+                parts.append(bytes(buffer[at : at + step]))
                 at += step
                 self._left -= step
+                self._closes = not self._left
                 if self._left:
                     break
+                continue
+            if self._closes:
+                if not _CRLF.startswith(buffer[at : at + 2]):
+                    raise BadBody("a chunk is longer than its size")
+                if len(buffer) - at < len(_CRLF):
+                    break
+                at, self._closes = at + 2, False
                 continue
             end = buffer.find(b"\r\n", at)
             if end < 0:
@@ -128,7 +136,7 @@ class InChunks:
             raise BadBody("a chunk has no size")
         size = int(digits, 16)
         self._last = size == 0
-        self._left = size + 2 if size else 0
+        self._left = size
 
     def _check(self, buffer: bytearray, at: int) -> None:
         if len(buffer) - at > _LONGEST_SIZE_LINE:

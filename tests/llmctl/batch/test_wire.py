@@ -39,6 +39,17 @@ def test_other_bodies() -> None:
         InChunks().take(bytearray(b"xyz\r\n"))
 
 
+@pytest.mark.parametrize("data", [b"3\r\nabcd\r\n0\r\n\r\n", b"3\r\nab\r\n0\r\n\r\n"])
+@pytest.mark.parametrize("cut", range(5, 9))
+def test_a_chunk_is_as_long_as_it_says(data: bytes, cut: int) -> None:
+    """Bytes that were slipped in or lost on the way are found out at the chunk's end."""
+    body, buffer = InChunks(), bytearray(data[:cut])
+    with pytest.raises(BadBody):
+        for more in (b"", data[cut:]):
+            buffer += more
+            body.take(buffer)
+
+
 async def no_gate() -> None:
     """Let everything through."""
 
