@@ -129,6 +129,7 @@ class Chat:
         self._instruction = instruction
         self._back_end: BackEnd | None = None
         self._live: LiveReply | None = None
+        self._resumable: Ladder | None = None
         self._editor = Editor(desk.terminal, env)
         self._asking = False
         self._tasks: TaskGroup | None = None
@@ -148,6 +149,7 @@ class Chat:
                 while self.leaving is None:
                     await self._turn(commands)
                 tasks.cancel_scope.cancel()
+            self._forget_what_cannot_go_on()
             self._say_how_to_go_on()
             await self.desk.screen.released()
         await self._close_back_end()
@@ -227,6 +229,7 @@ class Chat:
             self.draft.text = prompt
             self.complain(error)
             return
+        self._forget_what_cannot_go_on()
         turn = Turn(header.markers, mode=self._holding.mode)
         ladder = self._ladder(header.request)
         await self._play(header, turn, journal, ladder)
@@ -338,14 +341,22 @@ class Chat:
             self.last = await live.run()
             await keyboard.settled()
         self._live = None
+        self._resumable = ladder
         before = content_of(recorded)[0] if recorded is not None else ""
         standing = self.history.standing
         await _in_thread(self.history.settle, journal, header, before + view.text, self.last.end)
+        self._forget_what_cannot_go_on()
         self._after(self.last, live, self._paid(self.last, header.request, recorded))
         if self.last.end is End.BELOW_REQUIRE and not self.draft.text:
             self.draft.text = f"/resume {Guarantee.BEST_EFFORT}"  # asked for, not done
         if self.leaving is None and not self.last.position.chars:
             await self._take_back(header.request.messages[-1].content, standing)
+
+    def _forget_what_cannot_go_on(self) -> None:
+        """Let go of what the back end keeps for a reply that is not unfinished any more."""
+        if self._resumable is not None and self.history.unfinished is None:
+            self._resumable.forget()
+            self._resumable = None
 
     def _paid(self, finished: Finished, request: Request, recorded: Recorded | None) -> Cost | None:
         """Return what a reply has cost, where prices are known, and add it up."""

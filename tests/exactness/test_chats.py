@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 
-from tests.exactness.chats import Chats, attempt_chat
+from tests.exactness.chats import Chats, ask, attempt_chat, leave, sitting
 from tests.exactness.corpus import KINDS, TEMPERATURES, TURNS
-from tests.exactness.laboratory import Laboratory
+from tests.exactness.laboratory import PATIENCE_S, Laboratory
 from tests.exactness.plan import ChatCombination, ChatWay, chat_combinations, few_chats
 
 FEW = few_chats(seed=1)
@@ -40,3 +40,22 @@ def test_a_reply_that_was_interrupted_in_a_chat_is_the_uninterrupted_one(
     chats: Chats, combination: ChatCombination
 ) -> None:
     assert attempt_chat(combination, chats).problems == []
+
+
+@pytest.mark.engine
+@pytest.mark.slow
+def test_engine_state_goes_with_its_reply(laboratory: Laboratory) -> None:
+    """A second turn begins from a saved state; it is kept while the reply may yet go on."""
+    cli = laboratory.home()
+    states = cli.data / "engine" / "slots"
+    with sitting(cli, "--model", "local", "--seed", "7", "--max-tokens", "12") as chat:
+        ask(chat, "Tell me about rivers.")
+        ask(chat, "And about lakes?")
+        assert list(states.iterdir())
+        ask(chat, "/keep\rAnd about seas?")
+        since = len(chat.output)
+        chat.send("/keep\r")
+        chat.wait_for("kept", since=since, timeout_s=PATIENCE_S)
+        leave(chat, 0)
+    assert not list(states.iterdir())
+    laboratory.remove(cli)
