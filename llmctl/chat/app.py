@@ -195,14 +195,13 @@ class Chat:
         completed = self.desk.completions.attachments(answer.text)
         if is_command(answer.text) or not answer.text.strip():
             return answer.text
-        files = [*self.setup.attached, *completed]
+        files, self.setup.attached = [*self.setup.attached, *completed], []
         try:
             text = with_attachments(answer.text, files, self.env)
         except UsageError as error:
             self.draft.text = answer.text
             self.complain(error)
             return None
-        self.setup.attached = []
         if files:
             self.say(f"attached {', '.join(file.name for file in files)}")
         if answer.instead:

@@ -388,6 +388,12 @@ def test_attached_files_go_along_with_the_first_message(program: Program, start:
     chat.send_keys("ctrl-d")
     assert chat.wait() == 0
     assert said(program)[0]["content"].startswith('hello\n\n<file name="notes.md">')
+    chat = start(program.script("a short answer\n"), "--attach", "notes.md")
+    (program.cli.cwd / "notes.md").unlink()
+    chat.send("hello\r")
+    chat.wait_for_screen(re.compile(r"notes.md can't be attached(.*\n)+> hello"))
+    chat.send_keys("enter")
+    ended(chat)
     refused = program.run("chat", "-m", program.script("x"), "--attach", "no.md")
     assert (refused.returncode, refused.errors.count("\n")) == (2, 2)
     assert "no.md can't be attached: No such file" in refused.errors
