@@ -62,4 +62,4 @@ def test_a_disturbed_batch_is_the_undisturbed_one(tmp_path: Path) -> None:
 
 @pytest.mark.exhaustive
 def test_two_hundred_prompts(tmp_path: Path) -> None:
-    go_through(tmp_path, prompts=200, tokens=24, deadline_s=20, cuts=10)
+    go_through(tmp_path, prompts=200, tokens=16, deadline_s=20, cuts=10)
