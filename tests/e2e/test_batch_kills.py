@@ -39,7 +39,7 @@ def go_through(batch: Batch, kills: int, seed: int) -> None:
                 process.send_signal(sign)  # two that wait to be heard are one
             done = process.wait(60)
             assert done.returncode in {-signal.SIGKILL, 130} or is_whole(batch), done.errors
-    done = batch.run("--concurrency", "16")
+    done = batch.run("--concurrency", "16", timeout_s=300)
     assert done.returncode == 0, done.errors
 
 
