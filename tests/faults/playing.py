@@ -189,7 +189,7 @@ class Play:
             shown = _shown(code, captured, share, time.monotonic() - began)
         self._tally.add(shown)
         assert shown.took_s < HANG_S
-        if any(_altered(link) for link in self._proxy.links[links:]):
+        if any(is_altered(link) for link in self._proxy.links[links:]):
             raise Altered
         self._judge(share, shown)
         self._judge_waits(shown)
@@ -372,7 +372,7 @@ def _is_inside(raw: bytes, end: int) -> int:
     return int(end < len(raw) and 0x80 <= raw[end] < 0xC0)
 
 
-def _altered(link: Link) -> bool:
+def is_altered(link: Link) -> bool:
     """Say whether what went on spells other events than what came."""
     came, went = _events(bytes(link.came)), _events(bytes(link.went))
     return went != came[: len(went)]

@@ -22,6 +22,9 @@ LIMIT_S = 0.5
 HEAD = 300
 """Bytes within which the head of an answer lies."""
 
+SLOW_BYTES = 40
+"""Bytes that a drip brings at a time, at least: it is slow, and ends."""
+
 WHILE = 0.08
 """Seconds for which the network is gone."""
 
@@ -218,6 +221,6 @@ def _trouble(dice: random.Random, kind: TroubleKind, settings: Settings) -> Trou
         direction=Direction.UP if up else Direction.DOWN,
         reset=dice.random() < 0.5,
         seconds=short.get(kind, 0.0001),
-        size=dice.randint(1, 400),
+        size=max(dice.randint(1, 400), SLOW_BYTES if kind is TroubleKind.DRIP else 1),
         data=b"\x00\xff" + dice.randbytes(dice.randint(0, 30)),
     )
