@@ -41,6 +41,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Self
 
@@ -73,6 +74,9 @@ _DAMAGE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 """What reading a record raises that is not as it was written."""
 
 _BY_HAND = "it can be deleted by hand"
+
+_BLOCK = 4096
+"""Chunks that are folded into one where only the text is wanted."""
 
 LONGEST_ENDED = 4096
 """Bytes within which the record of an end is found at the end of a journal."""
@@ -414,21 +418,38 @@ class NoJournal(Journal):
         """Nothing to remove."""
 
 
-def read(path: Path) -> tuple[int, Recorded]:
+def read(path: Path, *, folded: bool = False) -> tuple[int, Recorded]:
     """Read a journal; return the length of its whole lines in bytes, and what they say.
+
+    Args:
+        path: the file.
+        folded: only the text is wanted: chunks come in blocks, without their tokens.
 
     Raises:
         JournalDamaged: it has no header of a version that is known here.
     """
     lines = _whole_lines(path)
     whole, header = _header(path, lines)
-    recorded = Recorded(header, updated=path.stat().st_mtime)
+    recorded, blocks = Recorded(header, updated=path.stat().st_mtime), 0
     with suppress(*_DAMAGE):  # what stands before a damaged record counts
         for end, record in lines:
             _apply(recorded, record)
             whole = end
+            if folded and len(recorded.chunks) - blocks > _BLOCK:
+                recorded.chunks[blocks:] = _folded(recorded.chunks[blocks:])
+                blocks = len(recorded.chunks) - 1
     _pass_markers(recorded)
     return whole, recorded
+
+
+def _folded(chunks: list[Chunk]) -> list[Chunk]:
+    """Return the same text in as few chunks as it has changes of channel; the last stays."""
+    *before, last = chunks
+    folded: list[Chunk] = []
+    for (channel, plain), group in groupby(before, key=lambda c: (c.channel, c.usage is None)):
+        run = list(group)
+        folded += [Chunk("".join(c.text for c in run), channel)] if plain else run
+    return [*folded, last]
 
 
 def _header(path: Path, lines: Iterator[tuple[int, Any]]) -> tuple[int, Header]:

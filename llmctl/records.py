@@ -157,7 +157,7 @@ class Records:
             StoreUnusable: the reply can't be moved now; the journal keeps it.
         """
         try:
-            recorded = read(journal.path)[1]
+            recorded = read(journal.path, folded=True)[1]
         except FileNotFoundError:
             journal.close()
         except JournalDamaged:  # not even its first record could be written

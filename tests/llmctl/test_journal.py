@@ -36,6 +36,7 @@ from llmctl.journal import (
     JournalBusy,
     JournalDamaged,
     NoJournal,
+    Recorded,
     has_ended,
     live_pid,
     read,
@@ -281,3 +282,23 @@ def test_a_record_that_looks_sealed_inside_is_only_text(tmp_path: Path) -> None:
     journal.received(Chunk(text))
     journal.close()
     assert read(path)[1].chunks[-1].text == text
+
+
+def test_a_folded_journal_says_the_same_in_fewer_chunks(tmp_path: Path) -> None:
+    path = tmp_path / "g1.jsonl"
+    journal = Journal.create(path, HEADER, no_trouble)
+    for number in range(10_000):
+        channel = Channel.REASONING if number < 5000 else Channel.CONTENT
+        journal.received(Chunk(f"w{number} ", channel, tokens=1))
+    journal.received(Chunk("end", finish_reason="stop", usage=Usage(1, 2, 3)))
+    journal.close()
+    (whole, plain), (length, folded) = read(path), read(path, folded=True)
+    assert whole == length
+    for name in Channel:
+        assert text_of(plain, name) == text_of(folded, name)
+    assert folded.chunks[-1] == plain.chunks[-1]
+    assert len(folded.chunks) < 5000 < len(plain.chunks)
+
+
+def text_of(recorded: Recorded, channel: Channel) -> str:
+    return "".join(chunk.text for chunk in recorded.chunks if chunk.channel is channel)
