@@ -239,9 +239,9 @@ def test_every_key_does_what_the_table_says(cli: Cli, columns: int, rows: int) -
         while_it_is_paused(tmux)
         and_comes_back(tmux)
     first, reply, second, last = messages(cli)
-    recorded = "\n".join(line.rstrip() for line in reply["content"].split("\n"))
-    assert len(shown) > 20
-    assert recorded.startswith(shown)
+    words = shown.split()  # the screen breaks lines where they are full
+    assert len(words) > 3
+    assert " ".join(reply["content"].split()).startswith(" ".join(words))
     assert (first["content"], second["content"]) == (QUESTION, "Rather this.")
     assert (reply["status"], reply["cause"]) == ("complete", "steered")
     assert (last["status"], last["cause"]) == ("interrupted", "SIGINT")
