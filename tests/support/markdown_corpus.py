@@ -138,7 +138,7 @@ def real_texts(most: int) -> dict[str, str]:
     for distribution in distributions():
         about = distribution.metadata
         text = about.json.get("description")
-        if about["Description-Content-Type"] == "text/markdown" and isinstance(text, str):
+        if about.json.get("description_content_type") == "text/markdown" and isinstance(text, str):
             found[about["Name"]] = text[:6000]
     return dict(sorted(found.items())[:most])
 
