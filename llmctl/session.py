@@ -508,6 +508,8 @@ class Session:
                 self.turn.seam()
             if self._may_deliver:
                 await self._delivered_all()
+            if opened.strategy is Strategy.TOKENS:
+                self.turn.whole()
             self._announce(opened.strategy, opened.guarantee, opened.paid_again)
         async for chunk in opened.chunks:
             if chunk.text or chunk.tokens:

@@ -260,6 +260,11 @@ class _Counter:
         if last is self._passed:
             self.tokens = None
 
+    def whole(self) -> None:
+        """No token so far is half a character."""
+        if self._added is not None:
+            self._added.loose = False
+
     def skip(self, counted: int, end: int) -> None:
         """Pass what an earlier process delivered; up to ``counted`` it counted itself."""
         self._resumed = counted
@@ -429,6 +434,11 @@ class Turn:
         """What comes next was asked for behind the text so far: ids beyond it are void."""
         self._counter.seam()
         self.received.seam()
+
+    def whole(self) -> None:
+        """The ids so far were seen to spell the text so far: their count is known."""
+        self._counter.whole()
+        self._advance(self._mark.model, 0)
 
     def deliver(self) -> list[Delivery]:
         """Return the next things to deliver; none if nothing may be delivered now.
