@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import StringIO
 
 from llmctl.events import Channel, Delta, Event, Finished
 from llmctl.terminal.surface import Surface
@@ -32,19 +33,19 @@ class ChatView:
         self._tell = tell
         self._shown = mark
         self._written = mark
-        self._texts: list[str] = []
+        self._text = StringIO()
 
     @property
     def text(self) -> str:
         """The content shown so far by this process."""
-        return "".join(self._texts)
+        return self._text.getvalue()
 
     def show(self, event: Event, mark: Mark) -> None:
         """Show text at once; tell the rest."""
         self._shown = mark
         if isinstance(event, Delta):
             if event.channel is Channel.CONTENT:
-                self._texts.append(event.text)
+                self._text.write(event.text)
                 self._screen.reply(event.text, lambda: self._went_out(mark))
             else:
                 self._screen.thought(event.text, lambda: self._went_out(mark))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from llmctl.cli import options
 from llmctl.cli.invocation import here, new_app
@@ -19,15 +19,30 @@ class _Batch(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401  (click's own)
         """Put the command's name where only its arguments stand."""
-        if not args or args[0] not in self.commands:
+        if not args or args[0] not in self.commands or args[0] == _START:
             args = [_START, *args]
         return super().parse_args(ctx, args)
+
+
+class _Unnamed(typer.Context):
+    """The context of a command whose name nobody writes."""
+
+    @property
+    def command_path(self) -> str:
+        """Return how it is called."""
+        return self.parent.command_path if self.parent is not None else ""
+
+
+class _Start(TyperCommand):
+    """Called as the group itself."""
+
+    context_class = _Unnamed
 
 
 app = new_app(cls=_Batch, help="Ask for many replies; go on where it was stopped.")
 
 
-@app.command(_START, hidden=True)
+@app.command(_START, cls=_Start, hidden=True)
 def start(  # noqa: PLR0913  (each parameter is an option)
     context: typer.Context,
     source: Annotated[
@@ -228,7 +243,7 @@ def merge(
     context: typer.Context,
     sources: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE...", help="Outputs of shards, or OpenAI's result files."),
+        typer.Argument(metavar="FILE", help="Outputs of shards, or OpenAI's result files."),
     ],
     *,
     output: Annotated[

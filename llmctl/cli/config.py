@@ -41,8 +41,8 @@ def show(
 @app.command("set")
 def set_(
     context: typer.Context,
-    key: Annotated[str, typer.Argument(help="A setting, or profiles.NAME.SETTING.")],
-    value: Annotated[str, typer.Argument(help="What it is to be.")],
+    key: Annotated[str, typer.Argument(metavar="KEY", help="A setting, or profiles.NAME.SETTING.")],
+    value: Annotated[str, typer.Argument(metavar="VALUE", help="What it is to be.")],
 ) -> None:
     """Write one setting into the configuration file; its comments stay."""
     invocation = here(context)

@@ -72,7 +72,7 @@ def export(
 @app.command()
 def search(
     context: typer.Context,
-    words: Annotated[list[str], typer.Argument(metavar="WORD…", help="All must occur.")],
+    words: Annotated[list[str], typer.Argument(metavar="WORD", help="All must occur.")],
     *,
     as_json: AsJson = False,
 ) -> int:
@@ -119,7 +119,7 @@ def fork(
 @app.command()
 def delete(
     context: typer.Context,
-    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]…")] = None,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID")] = None,
     *,
     older_than: Annotated[
         str | None,

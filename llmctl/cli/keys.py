@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 app = new_app(no_args_is_help=True, help="Store and list the keys of back ends.")
 
-Name = Annotated[str, typer.Argument(help="The profile that the key is for.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The profile that the key is for.")]
 
 
 @app.command("set")

@@ -62,7 +62,7 @@ def pull(
 @app.command()
 def remove(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="local, or the file's name.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="local, or the file's name.")],
 ) -> None:
     """Remove weights from the folder."""
     env = here(context).env

@@ -32,7 +32,7 @@ def list_(context: typer.Context, *, as_json: AsJson = False) -> None:
 @app.command()
 def show(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="The template's name.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The template's name.")],
     *,
     as_json: AsJson = False,
 ) -> None:

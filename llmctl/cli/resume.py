@@ -18,7 +18,7 @@ def resume(  # noqa: PLR0913  (each parameter is an option)
     id_: Annotated[
         str | None,
         typer.Argument(
-            metavar="[ID]", help="A reply, a conversation (its last reply), or a unique prefix."
+            metavar="ID", help="A reply, a conversation (its last reply), or a unique prefix."
         ),
     ] = None,
     *,

@@ -37,7 +37,9 @@ class _Run(TyperCommand):
 @app.command(cls=_Run)
 def run(  # noqa: PLR0913  (each parameter is an option)
     context: typer.Context,
-    prompt: Annotated[list[str] | None, typer.Argument(help="What to ask.")] = None,
+    prompt: Annotated[
+        list[str] | None, typer.Argument(metavar="PROMPT", help="What to ask.")
+    ] = None,
     *,
     model: options.Model = None,
     base_url: options.BaseUrl = None,

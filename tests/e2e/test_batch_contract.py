@@ -159,7 +159,7 @@ def test_transient_faults_are_retried_and_gone_on_with(batch: Batch, server: Ora
     facts = {row["custom_id"]: row["llmctl"] for row in batch.rows()}
     assert facts["row-1"]["attempts"] == 2
     assert facts["row-2"]["resumes"][0]["strategy"] == "tokens"
-    assert facts["row-2"]["resumes"][0]["position"]["chars"] == 9  # whole characters only
+    assert facts["row-2"]["resumes"][0]["position"] == {"chars": 9, "tokens": 5}
     usage = {row["custom_id"]: row["response"]["body"]["usage"] for row in batch.rows()}
     assert usage["row-2"]["completion_tokens"] == 12
     assert usage["row-2"]["prompt_tokens"] == usage["row-1"]["prompt_tokens"]
