@@ -81,7 +81,7 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
         (["config", "shwo"], "No such command 'shwo'.", "Did you mean 'show'?"),
         (["--hom", "x", "config"], "No such option: --hom", "Did you mean --home?"),
         (["config", "show", "--jsn"], "No such option: --jsn", "Did you mean --json?"),
-        (["prompts", "show"], "Missing argument 'name'.", "'llmctl prompts show --help'"),
+        (["prompts", "show"], "Missing argument 'NAME'.", "'llmctl prompts show --help'"),
         (["--color", "blue", "config", "path"], "'blue' is not one of", "'llmctl --help'"),
         (["prompts", "show", "consise"], "no template 'consise'", "Did you mean 'concise'?"),
         (["keys", "set", "opnai"], "No back end is called 'opnai'", "Did you mean 'openai'?"),
