@@ -2,7 +2,7 @@
 # A second call is quick: each set-up leaves a stamp, and is done again when what it was made
 # from has changed.
 
-.PHONY: chat test lint exactness bench test-ray test-lowest man clean
+.PHONY: chat test lint exactness bench record test-ray test-lowest man clean
 .DEFAULT_GOAL := chat
 
 BIN := .venv/bin
@@ -28,6 +28,10 @@ exactness: .venv/.dev
 # One table; other clients are measured where LLMCTL_BENCH_PEERS says they are.
 bench: .venv/.dev
 	$(BIN)/python benchmarks/table.py --million
+
+# The README's pictures, from a chat on the real engine: half a minute, and look at them.
+record: .venv/.dev
+	$(BIN)/python -m tests.record
 
 # What needs Ray, which `make test` does without: 80 MB, and half a minute for each of its starts.
 test-ray: .venv/.dev
