@@ -1,6 +1,6 @@
 """The pictures of the README: a chat on the real engine, recorded.
 
-``python -m tests.record [--seed N]``, which is what ``make record`` runs. Somebody types two
+``python -m tests.record [--seed N] [--folder FOLDER]``; ``make record`` runs it. Somebody types two
 questions into `llmctl chat` in a terminal of 80 x 24, pauses the first reply, goes on with it,
 and leaves. What the program wrote becomes ``docs/pictures/session.cast``, and two moments of it
 pictures. Nothing is edited; the same seed gives the same words.
