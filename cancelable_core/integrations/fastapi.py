@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from starlette.types import Message, Send
+    from starlette.types import Message, Receive, Scope, Send
 
     from cancelable_core._types import Seconds
 
@@ -112,9 +112,30 @@ class CancelableStreamingResponse(StreamingResponse):
         """Stream ``content`` under ``cancel``; ``options`` are Starlette's."""
         super().__init__(content, **options)
         self._operation = cancel or Cancelable(name="response")
+        self._stopped: CancelationError | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response. What stopped it comes out as it is.
+
+        Starlette takes a time limit's error, which is an ``OSError``, for a client that left
+        (under ASGI 2.4), or (before 0.46) groups it.
+        """
+        try:
+            await super().__call__(scope, receive, send)
+        except Exception:
+            if self._stopped is not None:
+                raise self._stopped from self._stopped.__cause__
+            raise
 
     async def stream_response(self, send: Send) -> None:
         """Send the chunks."""
+        try:
+            await self._send_chunks(send)
+        except CancelationError as error:
+            self._stopped = error
+            raise
+
+    async def _send_chunks(self, send: Send) -> None:
         start: Message | None = {
             "type": "http.response.start",
             "status": self.status_code,

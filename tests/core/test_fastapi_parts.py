@@ -33,6 +33,17 @@ def test_a_limit_is_a_504(client: TestClient, path: str) -> None:
     assert "timeout: after 0.05 s" in answer.json()["detail"]
 
 
+@pytest.mark.parametrize("spec_version", ["2.3", "2.4"])
+def test_a_late_stream_is_a_504_under_every_server(client: TestClient, spec_version: str) -> None:
+    async def served(scope: Any, receive: Any, send: Any) -> None:
+        scope["asgi"] = {"version": "3.0", "spec_version": spec_version}
+        await client.app(scope, receive, send)
+
+    answer = TestClient(served).get("/late")
+    assert answer.status_code == 504
+    assert "timeout: after 0.05 s" in answer.json()["detail"]
+
+
 def test_streams_of_text_and_of_nothing(client: TestClient) -> None:
     assert client.get("/text").text == "one two"
     assert client.get("/empty").text == ""
