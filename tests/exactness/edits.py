@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from llmctl.journal import sealed
+
 Edit = Callable[[dict[str, Any]], None]
 """Changes one record of a journal."""
 
@@ -14,11 +16,12 @@ Edit = Callable[[dict[str, Any]], None]
 def edit(journal: Path, change: Edit) -> int:
     """Change a journal's records; return how many are not what they were."""
     records = [json.loads(line) for line in journal.read_text().splitlines()]
+    for record in records:
+        del record["crc"]  # whoever lies about a reply makes it anew
     before = [json.dumps(record) for record in records]
     for record in records:
         change(record)
-    lines = [json.dumps(record, ensure_ascii=False) for record in records]
-    journal.write_text("".join(f"{line}\n" for line in lines))
+    journal.write_bytes(b"".join(map(sealed, records)))
     return sum(old != json.dumps(record) for old, record in zip(before, records, strict=True))
 
 
