@@ -257,8 +257,8 @@ async def test_a_connection_lost_while_reading_on_is_lost_not_given_up() -> None
 
 
 async def left(server: OracleServer, *, ends_runs: bool) -> Prefix:
-    """Leave a reply in its middle; return what had come."""
-    server.enqueue(Script(hold_at=10))
+    """Leave a reply in its middle, with all read that was sent; return it."""
+    server.enqueue(Script(hold_at=10, tokens_per_chunk=10))
     async with ladder(server, ends_runs=ends_runs) as of:
         chunks: list[Chunk] = []
         with anyio.CancelScope() as scope:
