@@ -38,6 +38,8 @@ class OpenAiClient:
         profile: where the server is.
         key: the API key; None sends none.
         connect_timeout_s: how long a connection may take to come about, in seconds.
+        keeps_connections: use a connection for more than one request; llama-server now and
+            then hangs up on the one behind a stream.
 
     Raises:
         Refused: the key can't be a key.
@@ -47,7 +49,12 @@ class OpenAiClient:
     broken_stream = BROKEN_STREAM
 
     def __init__(
-        self, profile: Profile, key: str | None, *, connect_timeout_s: float | None = None
+        self,
+        profile: Profile,
+        key: str | None,
+        *,
+        connect_timeout_s: float | None = None,
+        keeps_connections: bool = True,
     ) -> None:
         _check_key(key)
         self._base_url = profile.base_url
@@ -58,7 +65,7 @@ class OpenAiClient:
                 base_url=profile.base_url,
                 max_retries=0,
                 timeout=httpx2.Timeout(None, connect=connect_timeout_s),
-                http_client=_http_client(profile.base_url),
+                http_client=_http_client(profile.base_url, None if keeps_connections else 0),
             )
         except (ImportError, ValueError, httpx2.InvalidURL) as error:
             message = f"The address or the proxy settings can't be used: {error}"
@@ -166,8 +173,10 @@ class OpenAiClient:
         await self._client.close()
 
 
-def _http_client(base_url: str) -> httpx2.AsyncClient:
+def _http_client(base_url: str, kept: int | None) -> httpx2.AsyncClient:
     """Return a client without time limits, without redirects, and of any width.
+
+    So many connections are kept for the next request; None for no bound.
 
     The environment's authorities count, and its proxies except on this machine. A plain
     address gets a TLS context that trusts nobody: loading the real one takes 30 ms.
@@ -177,7 +186,7 @@ def _http_client(base_url: str) -> httpx2.AsyncClient:
     return openai.DefaultAsyncHttpxClient(
         timeout=None,
         follow_redirects=False,
-        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
+        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=kept),
         trust_env=not here,
         verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if bare else httpx2.create_ssl_context(),
     )

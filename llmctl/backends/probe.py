@@ -19,6 +19,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -129,7 +130,8 @@ async def connected(
     Raises:
         LlmctlError: the address, the key or the proxy settings can't be used.
     """
-    client = await to_thread.run_sync(new_client, profile, key, connect_timeout_s)
+    make = partial(new_client, keeps_connections=False)
+    client = await to_thread.run_sync(make, profile, key, connect_timeout_s)
     try:
         yield client
     finally:

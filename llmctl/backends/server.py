@@ -187,7 +187,13 @@ class ServerBackEnd(ABC):
         )
 
 
-def new_client(profile: Profile, key: str | None, connect_timeout_s: float | None) -> OpenAiClient:
+def new_client(
+    profile: Profile,
+    key: str | None,
+    connect_timeout_s: float | None,
+    *,
+    keeps_connections: bool = True,
+) -> OpenAiClient:
     """Make a client; slow, as long as `openai` has not been imported.
 
     Raises:
@@ -195,7 +201,9 @@ def new_client(profile: Profile, key: str | None, connect_timeout_s: float | Non
     """
     from llmctl.backends.openai_client import OpenAiClient  # noqa: PLC0415  (takes 0.5 s)
 
-    return OpenAiClient(profile, key, connect_timeout_s=connect_timeout_s)
+    return OpenAiClient(
+        profile, key, connect_timeout_s=connect_timeout_s, keeps_connections=keeps_connections
+    )
 
 
 def _names_usage(refusal: str) -> bool:
