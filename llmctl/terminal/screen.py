@@ -90,12 +90,17 @@ ASIDE_PATIENCE_S = 1.0
 POLL_S = 0.005
 """Seconds between two looks whether the last frame is out."""
 
+ROOM_FOR_A_NOTE = 3
+"""Rows in which one may say that there is more above."""
+
 _BEGIN = "\x1b[?2026h\x1b[?25l"
 _BEGIN_HIDDEN = "\x1b[?2026h"
 _END_HIDDEN = "\x1b[?2026l"
 _END = "\x1b[?25h\x1b[?2026l"
 _ERASE_RIGHT = "\x1b[K"
 _ERASE_BELOW = "\x1b[J"
+# From the first cell of all on, erasing is for tmux what `clear` does: it keeps the rows.
+_ERASE_BELOW_START = f"{_ERASE_RIGHT}\x1b[C{_ERASE_BELOW}\x1b[D"
 _CLEAR = "\x1b[H\x1b[2J"
 _INDEX = "\x1bD"
 _SAVE, _RESTORE = "\x1b7", "\x1b8"
@@ -464,6 +469,8 @@ class Screen:
         return _END if self._live is None else _END_HIDDEN
 
     def _erased(self) -> str:
+        if not self._caret.column:
+            return _ERASE_BELOW_START
         if not self._caret.full:
             return _ERASE_BELOW
         if self._known_size[1] == 1:
@@ -527,9 +534,15 @@ class Screen:
         if self._live is None:
             return []
         tail = self._live.tail(self._caret.column)
-        if rows and len(tail) > rows:
-            tail = [[], *tail[1 - rows :]] if self._caret.column and rows > 1 else tail[-rows:]
-        return tail
+        if not rows or len(tail) <= rows:
+            return tail
+        begun: list[Line] = [[]] if self._caret.column else []
+        room = rows - len(begun)
+        if room < ROOM_FOR_A_NOTE:
+            return [*begun, *tail[len(tail) - room :]]
+        above = len(tail) - room + 1
+        note = fit(f"⋮ {above:,} more rows above", self._known_size[0] - 1)
+        return [*begun, [(note, QUIET)], *tail[above:]]
 
     def _styled(self, row: Row) -> Line:
         text = fit(sanitize(row.text).translate(_BLANKS), self._known_size[0] - 1)

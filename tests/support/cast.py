@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
+from tests.support.emulator import Emulator
 from tests.support.processes import Chunk
 
 __all__ = ["Cast", "Terminal", "picture"]
@@ -30,11 +31,11 @@ _FONTS = ("Fira Code, monospace", "ui-monospace, Menlo, DejaVu Sans Mono, Consol
 _FAINT, _NORMAL, _GREY, _NO_COLOUR = 2, 22, 90, 39
 
 
-class Terminal(pyte.HistoryScreen):
+class Terminal(Emulator):
     """A terminal that is fed text; faint letters, which pyte doesn't know, are grey."""
 
     def __init__(self, columns: int, rows: int) -> None:
-        super().__init__(columns, rows, history=10_000, ratio=0.5)
+        super().__init__(columns, rows)
         self._stream = pyte.Stream(self)
 
     def feed(self, text: str) -> None:

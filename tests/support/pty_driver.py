@@ -43,6 +43,7 @@ from typing import Any, Self
 
 import pyte
 
+from tests.support.emulator import Emulator
 from tests.support.processes import HAS_PROC, Chunk, session_members
 
 __all__ = ["KEYS", "Attributes", "PtyProgram", "Seen"]
@@ -138,7 +139,7 @@ class PtyProgram:
         self._master, self._slave = os.openpty()
         self._set_size(*self._size)
         columns, rows = self._size
-        self._screen = pyte.HistoryScreen(columns, rows, history=self._history, ratio=0.5)
+        self._screen = Emulator(columns, rows, history=self._history)
         self._stream = pyte.ByteStream(self._screen)
         self.attributes_at_start = self.attributes()
         self._process = subprocess.Popen(

@@ -8,13 +8,13 @@ ever read twice, however long the document or deeply nested the block.
 
 What differs from the specification, so that nothing that was shown has to be taken back:
 
-- A paragraph of more than some hundred characters is parsed in pieces; each ends where nothing
-  is open, unless two thousand characters have passed. Such a paragraph is no heading, whatever
+- A paragraph of more than a few rows is parsed in pieces; each ends where nothing is open,
+  unless two thousand characters have passed. Such a paragraph is no heading, whatever
   line is under it.
 - References to links, and their definitions, stay as they were written.
 - A blank row is where a blank line was, and above a heading; a list is as loose as its lines.
 - A line end in a paragraph is a line end: so people and models mean it in a chat.
-- A table's columns stay as they are once it has 32 rows or 4,000 characters.
+- A table's columns stay as they are once it has 16 rows or 4,000 characters.
 """
 
 from __future__ import annotations

@@ -15,8 +15,11 @@ from llmctl.terminal.markdown.wrap import Wrap
 from llmctl.terminal.spans import QUIET, Line, Span
 from llmctl.terminal.width import cells
 
-PIECES = (400, 800, 1600)
-"""Characters after which a paragraph is cut, at a space where nothing is open."""
+PIECE_ROWS = 4
+"""Rows of a paragraph that may still change; it is cut behind them, where nothing is open."""
+
+PIECE_CHARS = (160, 400)
+"""Characters that are the fewest, and enough, however many rows they take."""
 
 LONGEST_PIECE = 2000
 """Characters after which it is cut wherever it stands."""
@@ -24,12 +27,18 @@ LONGEST_PIECE = 2000
 SEAM = 64
 """Characters looked at to cut between two graphemes."""
 
-TABLE_ROWS, TABLE_CHARS = 32, 4000
+TABLE_ROWS, TABLE_CHARS = 16, 4000
 """A table's size from which its layout stays as it is, and its rows are shown as they come."""
 
 RULE_CELLS = 12
 
 Inline = Callable[..., list[Span]]
+
+
+def piece(width: int) -> int:
+    """Return the characters after which a paragraph is cut first, in rows of so many cells."""
+    fewest, enough = PIECE_CHARS
+    return max(fewest, min(enough, PIECE_ROWS * width))
 
 
 @dataclass(slots=True)
@@ -68,7 +77,8 @@ class Paragraph:
 
     def _cut_at(self) -> int | None:
         text = self.text
-        for limit in PIECES:
+        first = piece(self.wrap.width)
+        for limit in (first, 2 * first, 4 * first):
             if len(text) <= limit:
                 return None
             at = _after_a_space(text, limit)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from llmctl.terminal.markdown.blocks import UNDECIDED, UNDECIDED_FENCE
 from llmctl.terminal.markdown.document import Document
-from llmctl.terminal.markdown.leaves import LONGEST_PIECE, PIECES
+from llmctl.terminal.markdown.leaves import LONGEST_PIECE, piece
 from llmctl.terminal.sanitizer import sanitize
 from llmctl.terminal.spans import Line, Span, lines_of, rows_of
 
@@ -98,7 +98,8 @@ class Markdown:
     def _limit(self) -> int:
         """Return the characters of a line at which it is no longer waited for."""
         patient = self._document.in_code or self._document.in_table
-        return LONGEST_PIECE if patient or "|" in self._begun[: PIECES[0]] else PIECES[0]
+        short = piece(_width(self._columns))
+        return LONGEST_PIECE if patient or "|" in self._begun[:short] else short
 
     def _end(self) -> None:
         if self._cut:

@@ -19,6 +19,7 @@ from llmctl.output import Output
 from llmctl.terminal.markdown.stream import Markdown
 from llmctl.terminal.screen import FRAME_CHARS, FRAME_S, Look, PlainScreen, Row, Screen
 from llmctl.terminal.spans import Span, encode
+from tests.support.emulator import Emulator
 from tests.support.markdown_corpus import CORPUS, real_texts
 
 STATUS = "streaming · Space pause"
@@ -118,7 +119,7 @@ class Bench:
 
 def rows_of(written: str, tty: Tty) -> list[str]:
     """Return all rows there have been, without blank ones at the end."""
-    emulated = pyte.HistoryScreen(tty.columns, tty.rows, history=10_000, ratio=0.5)
+    emulated = Emulator(tty.columns, tty.rows)
     pyte.Stream(emulated).feed(written)
     above = [
         "".join(row[x].data for x in range(tty.columns)).rstrip() for row in emulated.history.top
@@ -263,7 +264,9 @@ def test_nothing_is_written_but_the_text_and_known_sequences(text: str) -> None:
     bench.screen.footer([STATUS])
     bench.screen.append(text)
     bench.screen.finish()
-    rest = re.sub(r"\x1b(?:\[\?(?:2026|25|7)[hl]|\[J|\[\d*A|\[[BCD]|D|7|8)", "", bench.writer.text)
+    rest = re.sub(
+        r"\x1b(?:\[\?(?:2026|25|7)[hl]|\[[JK]|\[\d*A|\[[BCD]|D|7|8)", "", bench.writer.text
+    )
     assert not re.search(r"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f]", rest)
 
 
@@ -567,12 +570,21 @@ def test_what_was_seen_before_is_only_gone_on_with(bench: Bench) -> None:
 
 def test_a_table_taller_than_the_screen_shows_its_end(bench: Bench) -> None:
     bench.screen.footer([STATUS])
-    bench.screen.reply("| n |\n|---|\n" + "".join(f"| {n} |\n" for n in range(20)))
+    bench.screen.reply("| n |\n|---|\n" + "".join(f"| {n} |\n" for n in range(15)))
     bench.frame()
-    assert bench.seen()[-2:] == ["| 19 |", STATUS]
+    assert bench.seen() == ["⋮ 9 more rows above", *(f"| {n} |" for n in range(7, 15)), STATUS]
     bench.screen.end_reply()
     bench.screen.finish()
-    assert bench.seen() == ["n", "──", *map(str, range(20))]
+    assert bench.seen() == ["n", "──", *map(str, range(15))]
+
+
+def test_a_paragraph_leaves_little_that_may_change(bench: Bench) -> None:
+    bench.screen.footer([STATUS])
+    for number in range(80):
+        bench.screen.reply(f"word{number} ")
+        bench.frame()
+        assert not any(row.startswith("⋮") for row in bench.seen())
+        assert bench.seen()[0].startswith("word0")
 
 
 def test_stepping_aside_brings_the_tail_back(bench: Bench) -> None:
