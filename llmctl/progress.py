@@ -8,7 +8,8 @@ from typing import Protocol
 
 from llmctl.environment import Environment
 
-BAR_WIDTH = 24
+BAR_WIDTH, NARROWEST_BAR = 24, 4
+DEFAULT_COLUMNS = 80
 REPAINT_S = 0.1
 
 _CLEAR_ROW = "\r\x1b[K"
@@ -56,20 +57,31 @@ class Bar:
             return
         self._said, self._due = what, now + REPAINT_S
         try:
-            os.write(self._env.stderr, f"{_CLEAR_ROW}{row(what, done, total)}".encode())
+            told = row(what, done, total, _columns(self._env.stderr) - 1)
+            os.write(self._env.stderr, f"{_CLEAR_ROW}{told}".encode())
         except OSError:
             return
 
 
-def row(what: str, done: int | None, total: int | None) -> str:
-    """Return the text of a bar.
+def _columns(terminal: int) -> int:
+    try:
+        return os.get_terminal_size(terminal).columns or DEFAULT_COLUMNS
+    except OSError:
+        return DEFAULT_COLUMNS
+
+
+def row(what: str, done: int | None, total: int | None, width: int = DEFAULT_COLUMNS) -> str:
+    """Return the text of a bar, of at most ``width`` characters; the figures go last.
 
     Example:
         >>> row("Fetching", 50_000_000, 100_000_000)
         'Fetching [############............] 50 of 100 MB'
     """
     if done is None or not total:
-        return what
-    full = min(BAR_WIDTH, BAR_WIDTH * done // total)
-    bar = "#" * full + "." * (BAR_WIDTH - full)
-    return f"{what} [{bar}] {done // 10**6} of {total // 10**6} MB"
+        return what[:width]
+    figures = f"{done // 10**6} of {total // 10**6} MB"
+    room = min(BAR_WIDTH, width - len(f"{what} [] {figures}"))
+    if room < NARROWEST_BAR:
+        return f"{what[: max(0, width - len(figures) - 1)]} {figures}"[-width:]
+    full = min(room, room * done // total)
+    return f"{what} [{'#' * full}{'.' * (room - full)}] {figures}"

@@ -310,6 +310,14 @@ def test_a_bar_on_a_terminal_stays_in_its_row(tmp_path: Path) -> None:
         assert "\n" not in captured.err
 
 
+@pytest.mark.parametrize("width", range(1, 120))
+def test_a_bar_is_never_wider_than_its_row(width: int) -> None:
+    told = row(FETCHING, 52_000_000, 92_000_000, width)
+    assert len(told) <= width
+    assert told.endswith("52 of 92 MB"[-width:])
+    assert len(row(FETCHING, None, None, width)) <= width
+
+
 def test_a_bar_without_a_total_is_only_words() -> None:
     assert row("Fetching", None, None) == "Fetching"
     assert row("Fetching", 5, 0) == "Fetching"
