@@ -6,6 +6,7 @@ before it is loaded and after it has ended the process just ends.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import sys
@@ -24,6 +25,7 @@ def main() -> None:
     # What modules are made of stays: looking for garbage in it is a tenth of a start.
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     sys.unraisablehook = _unraisable
+    atexit.register(_hear_no_more)  # registered first, so called last
     _leave_on_interrupt(_INTERRUPTED)
     # Imported here for start-up's sake: Typer alone costs five times the interpreter.
     from llmctl.cli import main as run  # noqa: PLC0415
@@ -44,6 +46,14 @@ def _leave_on_interrupt(status: int) -> None:
 
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as under nohup
         signal.signal(signal.SIGINT, lambda *_: os._exit(status))
+
+
+def _hear_no_more() -> None:
+    """Let no signal change the status while modules are torn down: that can't hang."""
+    import signal  # noqa: PLC0415  (start-up)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _raise_on_interrupt() -> None:

@@ -33,6 +33,7 @@ class Fold:
         self._choices: dict[int, dict[str, Any]] = {}
         self._usage: Any = None
         self._whole: dict[str, Any] | None = None
+        self._thinks_in = "reasoning_content"  # or ``reasoning``: servers differ
 
     def add(self, event: Mapping[str, Any]) -> None:
         """Take in one event of the stream."""
@@ -53,7 +54,13 @@ class Fold:
     def as_json(self) -> dict[str, Any]:
         """Return a form that `from_json` reads back."""
         choices = {str(index): choice for index, choice in self._choices.items()}
-        return {"head": self._head, "choices": choices, "usage": self._usage, "whole": self._whole}
+        return {
+            "head": self._head,
+            "choices": choices,
+            "usage": self._usage,
+            "whole": self._whole,
+            "thinks_in": self._thinks_in,
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any] | None) -> Fold:
@@ -61,6 +68,7 @@ class Fold:
         fold = cls()
         if data is not None:
             fold._head, fold._usage, fold._whole = data["head"], data["usage"], data["whole"]
+            fold._thinks_in = data.get("thinks_in", fold._thinks_in)
             fold._choices = {int(index): choice for index, choice in data["choices"].items()}
         return fold
 
@@ -85,9 +93,10 @@ class Fold:
             return {**self._whole, "usage": usage}
         choices = {0: {}, **self._choices}
         chat = api == "chat"
-        first = _chat_choice if chat else _text_choice
+        made = _chat_choice if chat else _text_choice
+        thought = {self._thinks_in: reasoning} if reasoning else {}
         done = [
-            first(index, choice, content if not index else None, reasoning, finish_reason)
+            made(index, choice, content if not index else None, thought, finish_reason)
             for index, choice in sorted(choices.items())
         ]
         kind = "chat.completion" if chat else "text_completion"
@@ -97,6 +106,8 @@ class Fold:
         index = choice.get("index") or 0
         delta = choice.get("delta") or choice.get("message") or {}
         self.finished += choice.get("finish_reason") is not None
+        if delta.get("reasoning") and "reasoning_content" not in delta:
+            self._thinks_in = "reasoning"
         logprobs = choice.get("logprobs")
         plain = not (index or self._ids) and logprobs is None and _SPOKEN.issuperset(delta)
         if plain and index in self._choices and not (choice.keys() - _OF_CHOICE):
@@ -143,22 +154,31 @@ def _merged_list(before: list[Any], more: list[Any]) -> list[Any]:
 
 
 def _chat_choice(
-    index: int, kept: Mapping[str, Any], content: str | None, reasoning: str, finish: str | None
+    index: int,
+    kept: Mapping[str, Any],
+    content: str | None,
+    thought: Mapping[str, str],
+    finish: str | None,
 ) -> dict[str, Any]:
     message = {"role": "assistant", "content": None, **kept.get("message", {})}
     if "tool_calls" in message:
         message["tool_calls"] = [_without_index(call) for call in message["tool_calls"] or ()]
     if content is not None:
-        message["content"] = content if content or "tool_calls" not in message else None
-        if reasoning:
-            message["reasoning_content"] = reasoning
+        refusal = message.get("refusal")
+        said = "" if content == refusal else content
+        mute = "tool_calls" in message or refusal
+        message |= {"content": None if mute and not said else said, **thought}
     rest = {k: v for k, v in kept.items() if k != "message"}
     end = rest.pop("finish_reason", finish)
     return {"index": index, "message": message, "logprobs": None, **rest, "finish_reason": end}
 
 
 def _text_choice(
-    index: int, kept: Mapping[str, Any], content: str | None, _: str, finish: str | None
+    index: int,
+    kept: Mapping[str, Any],
+    content: str | None,
+    _: Mapping[str, str],
+    finish: str | None,
 ) -> dict[str, Any]:
     rest = {k: v for k, v in kept.items() if k != "message"}
     text = rest.pop("text", "") if content is None else content

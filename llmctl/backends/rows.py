@@ -7,7 +7,7 @@ one chunk, so that a thousand streams cost what their bytes cost and not what th
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,13 +15,20 @@ from typing import TYPE_CHECKING, Any, Protocol
 import anyio
 from anyio import to_thread
 
-from llmctl.backends.chat_body import NOTHING, Beginning, beginning, chat_body
+from llmctl.backends.chat_body import (
+    COUNTING_FIELDS,
+    NOTHING,
+    Beginning,
+    beginning,
+    chat_body,
+)
 from llmctl.backends.chat_stream import CLOSE_S
 from llmctl.backends.completion_body import completion_body
 from llmctl.backends.fold import Fold
 from llmctl.backends.row_reader import ResponsesRowReader, RowReader
 from llmctl.backends.row_stream import RowStream
 from llmctl.backends.seam import Seam
+from llmctl.backends.server import names_usage
 from llmctl.backends.token_counts import TokenCounter
 from llmctl.backends.token_prompt import check_options, spelling
 from llmctl.conversation import Prefix, Request
@@ -115,6 +122,15 @@ class RowServer:
                     )
         return self._made
 
+    def leave_out(self, refusal: str, chosen: Container[str]) -> None:
+        """Stop asking for a way of counting that a refusal names, unless the row chose it."""
+        counts = self.profile.token_counts
+        field = None if counts is None else COUNTING_FIELDS[counts]
+        if field is not None and field in refusal and field not in chosen:
+            self.profile = replace(self.profile, token_counts=None)
+        elif names_usage(refusal) and "stream_options" not in chosen:
+            self.usage = False
+
     async def aclose(self) -> None:
         """Close what connections are still open."""
         if self._made is not None:
@@ -130,7 +146,6 @@ class RowBackEnd:
         api: the protocol spoken for this row.
         accepts_seed: a seed is known not to be refused.
         pays_twice: a replay is billed, or at least waited for.
-        supports: how its reply can be gone on with.
         fold: what the last stream added up to.
     """
 
@@ -140,10 +155,14 @@ class RowBackEnd:
         self.name = server.profile.name
         self.api = target.path.partition("/")[0]
         self.accepts_seed = server.profile.accepts_seed
-        self.supports = _supported(server.profile, target)
         self.fold = Fold()
         self._server = server
         self._target = target
+
+    @property
+    def supports(self) -> Mapping[Strategy, Guarantee]:
+        """How its reply can be gone on with, by what is known of the server now."""
+        return _supported(self._server.profile, self._target)
 
     async def ready(self) -> None:
         """Load and set up the client."""
@@ -241,20 +260,20 @@ class RowBackEnd:
         return [seam for seam in (echo, blanks) if seam.open]
 
     async def _ask(self, client: WireClient, request: Request, known: Beginning) -> Any:  # noqa: ANN401
+        """Send the row; what was refused and nobody chose is left out from then on."""
         server = self._server
         base_url = server.profile.prefix_base_url if known else None
-        if server.usage:
+        while True:
+            asked = server.profile.token_counts, server.usage
+            body = self._body(request, known)
             try:
-                body = self._body(request, known, usage=True)
                 return await client.post(self._target.path, body, base_url=base_url)
             except Refused as refusal:
-                if not names_usage(refusal):
+                server.leave_out(refusal.message, self._target.body)
+                if asked == (server.profile.token_counts, server.usage):
                     raise
-            server.usage = False
-        body = self._body(request, known, usage=False)
-        return await client.post(self._target.path, body, base_url=base_url)
 
-    def _body(self, request: Request, known: Beginning, *, usage: bool) -> dict[str, Any]:
+    def _body(self, request: Request, known: Beginning) -> dict[str, Any]:
         """Return the body of a request for the reply, or for what follows ``known``."""
         target = self._target
         body = {**target.body, "stream": True}
@@ -263,15 +282,16 @@ class RowBackEnd:
         if target.path == COMPLETIONS:
             body["prompt"] = f"{body['prompt']}{known.text}" if known else body["prompt"]
         if target.path == CHAT:
-            body |= self._chat_fields(request, known, usage=usage)
-        elif usage and target.path == COMPLETIONS:
+            body |= self._chat_fields(request, known)
+        elif self._server.usage and target.path == COMPLETIONS:
             body.setdefault("stream_options", {"include_usage": True})
         return body
 
-    def _chat_fields(self, request: Request, known: Beginning, *, usage: bool) -> dict[str, Any]:
+    def _chat_fields(self, request: Request, known: Beginning) -> dict[str, Any]:
         """Return what asks for counts, and the messages where they are not the row's own."""
+        server = self._server
         bare = replace(request, options=replace(request.options, extra={}, schema=None))
-        spoken = chat_body(self._server.profile, bare, usage=usage, after=known)
+        spoken = chat_body(server.profile, bare, usage=server.usage, after=known)
         own = {"model", "temperature", "top_p", "seed", "stop", *_BOUNDS, *self._target.body}
         fields = {name: value for name, value in spoken.items() if name not in own}
         if known or len(request.messages) > len(self._target.body["messages"]):
@@ -292,11 +312,6 @@ class RowBackEnd:
 
 
 _BOUNDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
-
-
-def names_usage(refusal: Refused) -> bool:
-    """Say whether a request was refused because it asked for the usage."""
-    return "stream_options" in refusal.message or "include_usage" in refusal.message
 
 
 def _supported(profile: Profile, target: RowTarget) -> Mapping[Strategy, Guarantee]:

@@ -174,7 +174,7 @@ class ServerBackEnd(ABC):
         if counts is not None and COUNTING_FIELDS[counts] in refusal:
             self._profile = replace(self._profile, token_counts=None)
             self.supports = self._supported()
-        elif self._usage and _names_usage(refusal):
+        elif self._usage and names_usage(refusal):
             self._usage = False
         else:
             return False
@@ -206,5 +206,6 @@ def new_client(
     )
 
 
-def _names_usage(refusal: str) -> bool:
+def names_usage(refusal: str) -> bool:
+    """Say whether a request was refused because it asked for the usage."""
     return "stream_options" in refusal or "include_usage" in refusal

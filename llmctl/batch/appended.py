@@ -30,6 +30,9 @@ class AppendFile:
         self.path = path
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, FILE_MODE)
         self.size = _whole_lines(self._fd)
+        if _is_json(last := self.read_line(self.size)):  # only its end is missing
+            os.write(self._fd, b"\n")
+            self.size += len(last) + 1
         os.ftruncate(self._fd, self.size)
 
     def append(self, record: Any) -> int:  # noqa: ANN401  (JSON)
@@ -85,6 +88,13 @@ class AppendFile:
             raise
         self.size += len(data)
         return at
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        return json.loads(line) is not None
+    except (ValueError, RecursionError):
+        return False
 
 
 def _some(written: int) -> int:

@@ -31,10 +31,13 @@ from llmctl.retries import NO_PATIENCE
 from llmctl.session import BackEnd, Opened, Policy, Session
 from llmctl.tracing import Tracing
 from llmctl.turn import Turn
+from llmctl.watched import watched
 
 if TYPE_CHECKING:
     from llmctl.batch.engines import Trial
-from llmctl.watched import watched
+
+CREATED = {"responses": "created_at"}
+"""What an API calls the time at which a reply was made, if not ``created``."""
 
 
 @dataclass(slots=True)
@@ -200,16 +203,17 @@ class Attempt:
     def body(self, finished: Finished) -> dict[str, Any]:
         """Return the object that the server would have sent unstreamed."""
         reason = finished.finish_reason or "stop"
+        api = self.item.row.path.partition("/")[0]
         body = self._shape().body(
             "".join(self._view.content),
             "".join(self._view.reasoning),
             reason,
             self._usage(finished),
-            api=self.item.row.path.partition("/")[0],
+            api=api,
         )
         model = self.item.row.body.get("model")
-        made = {"id": f"llmctl-{self.item.row.digest.hex()}", "created": int(time.time())}
-        return {**made, "model": model, **body}
+        id_, now = f"llmctl-{self.item.row.digest.hex()}", int(time.time())
+        return {"id": id_, CREATED.get(api, "created"): now, "model": model, **body}
 
     def facts(self) -> dict[str, Any]:
         """Return what else the row's ``llmctl`` object says."""

@@ -13,8 +13,8 @@ from typing import Any
 
 from llmctl.batch.lines import BadLine, Line
 from llmctl.batch.row import MAX_TOKENS_FIELDS, Path, Row, digest_of
+from llmctl.batch.words import worded
 from llmctl.conversation import Options
-from llmctl.errors import UsageError
 from llmctl.profiles import nearest
 from llmctl.templates import Template
 
@@ -69,7 +69,7 @@ def row_of(line: Line, recipe: Recipe, *, is_json: bool) -> Row:
         id_, path, body = _from_openai(data)
     else:
         id_, path, body = _from_short(data, line, recipe)
-    body = _completed(body, path, recipe)
+    body = _completed(_worded(body, path, data, recipe), path, recipe)
     digest = digest_of(path, body, recipe.markers)
     row = Row(line.number, id_, path, body, data.get("metadata"), digest)
     if recipe.chat_only and not (path is Path.CHAT and row.is_plain and _single(body)):
@@ -123,32 +123,34 @@ def _from_short(
     body |= _max_tokens(data.get("max_tokens"), recipe)
     body |= _schema(data.get("schema"), recipe.path)
     body |= _checked(data.get("options", {}), dict, "options")
-    system = data.get("system", recipe.system)
-    if "messages" in data:
-        if "prompt" in data:
-            raise BadLine("both 'prompt' and 'messages'")
-        return id_, recipe.path, {**_said(data["messages"], system, recipe.path), **body}
-    prompt = _checked(data.get("prompt"), str, "prompt") + recipe.attached
-    if recipe.template is not None:
-        return id_, recipe.path, {**_rendered(data, prompt, system, recipe), **body}
-    return id_, recipe.path, {**_said([_user(prompt)], system, recipe.path), **body}
+    if "messages" in data and "prompt" in data:
+        raise BadLine("both 'prompt' and 'messages'")
+    messages = data["messages"] if "messages" in data else [_user(_prompt(data, recipe))]
+    return id_, recipe.path, {**_said(messages, data.get("system"), recipe.path), **body}
 
 
-def _rendered(
-    data: Mapping[str, Any], prompt: str, system: str | None, recipe: Recipe
+def _prompt(data: Mapping[str, Any], recipe: Recipe) -> str:
+    alone = recipe.template is not None and recipe.template.asks_by_itself
+    return str(_checked(data.get("prompt", "" if alone else None), str, "prompt"))
+
+
+def _worded(
+    body: Mapping[str, Any], path: Path, data: Mapping[str, Any], recipe: Recipe
 ) -> dict[str, Any]:
+    """Return the body with the command line's words around the row's."""
     variables = _checked(data.get("vars", {}), dict, "vars")
-    given = {**recipe.variables, **{name: str(value) for name, value in variables.items()}}
-    assert recipe.template is not None  # noqa: S101  (the caller looked)
-    try:
-        filled = recipe.template.render(given, prompt)
-    except UsageError as error:
-        raise BadLine(error.message.rstrip(".")) from None
-    return _said([_user(filled.prompt)], data.get("system") or filled.system or system, recipe.path)
+    return worded(
+        body,
+        path,
+        template=recipe.template,
+        variables={**recipe.variables, **{name: str(value) for name, value in variables.items()}},
+        attached=recipe.attached,
+        system=None if "system" in data else recipe.system,
+    )
 
 
 def _said(messages: object, system: str | None, path: Path) -> dict[str, Any]:
-    """Return the fields that hold what is said, as the path wants them."""
+    """Return the fields that hold what a short line says, as the path wants them."""
     listed = _checked(messages, list, "messages")
     if not listed or not all(isinstance(m, dict) and "role" in m for m in listed):
         raise BadLine("'messages' is not a list of messages")

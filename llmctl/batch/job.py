@@ -96,6 +96,8 @@ class Job:
         Raises:
             UsageError: it does not.
         """
+        if self.input.exists() and self.results.exists() and self.input.samefile(self.results):
+            raise UsageError(f"{self.input} is both INPUT and OUTPUT.", "Choose another OUTPUT.")
         if self.shard.count > 1 and PLACE not in self.output.name:
             raise UsageError(
                 "A sharded job needs {shard} in OUTPUT's name.", "Write -o 'out-{shard}.jsonl'."

@@ -1,9 +1,9 @@
 """Several files of results made into one.
 
-Takes outputs of shards, their errors files, and OpenAI's own result files; a line counts as
-complete if it has a response with status 200. Of several lines for one item a complete one
-wins over others, and the first over later ones. Where a line begins in its file is all that
-is remembered, on disk.
+Takes outputs of shards, each with the errors file beside it, and OpenAI's own result files; a
+line counts as complete if it has a response with status 200. Of several lines for one item a
+complete one wins over others, and the first over later ones. Where a line begins in its file
+is all that is remembered, on disk.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Self
 
 from llmctl.batch.forms import id_of_line
 from llmctl.batch.lines import BadLine, InputLines
-from llmctl.batch.results import errors_path, replace_lines
+from llmctl.batch.results import errors_path, is_complete, is_torn, replace_lines
 from llmctl.errors import UsageError
 
 
@@ -52,7 +52,7 @@ def merge(sources: Sequence[Path], output: Path, *, order: Path | None = None) -
     """
     with ExitStack() as stack:
         places = stack.enter_context(_Places())
-        files = [stack.enter_context(_opened(path)) for path in sources]
+        files = [stack.enter_context(_opened(path)) for path in _with_errors(sources)]
         twice = sum(_take(places, number, file) for number, file in enumerate(files))
         missing = 0 if order is None else _put_in_order(places, order)
         replace_lines(output, _lines(places, files, complete=True))
@@ -109,6 +109,12 @@ class _Places:
         return int(self._db.execute(query, (complete,)).fetchone()[0])
 
 
+def _with_errors(sources: Sequence[Path]) -> list[Path]:
+    """Return the files with the errors files beside them, each once."""
+    beside = [errors for path in sources if (errors := errors_path(path)).exists()]
+    return list(dict.fromkeys([*sources, *beside]))
+
+
 def _opened(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
@@ -120,7 +126,7 @@ def _take(places: _Places, number: int, file: BinaryIO) -> int:
     """Note every line of a file; return how many were for items that were there already."""
     at = twice = 0
     for line in file:
-        if line.strip() and line.endswith(b"\n"):
+        if line.strip() and not is_torn(line):
             id_, complete = _what(line, str(file.name))
             twice += places.put(id_, number, at, complete=complete)
         at += len(line)
@@ -131,8 +137,7 @@ def _what(line: bytes, name: str) -> tuple[str, bool]:
     """Return a line's item, and whether it is complete."""
     try:
         row: dict[str, Any] = json.loads(line)
-        response = row.get("response") or {}
-        return str(row["custom_id"]), response.get("status_code") == 200 and not row.get("error")  # noqa: PLR2004  (HTTP)
+        return str(row["custom_id"]), is_complete(row)
     except (ValueError, KeyError, AttributeError, TypeError):
         raise UsageError(f"{name} holds something else than results.") from None
 
@@ -153,4 +158,4 @@ def _put_in_order(places: _Places, order: Path) -> int:
 def _lines(places: _Places, files: Sequence[BinaryIO], *, complete: bool) -> Iterator[bytes]:
     for file, at in places.all(complete=complete):
         files[file].seek(at)
-        yield files[file].readline()
+        yield files[file].readline().removesuffix(b"\n") + b"\n"

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ from llmctl.batch.state import Ended
 from llmctl.environment import FILE_MODE
 from llmctl.errors import UsageError
 
-_OURS = re.compile(rb'\{"custom_id": ?("(?:[^"\\]|\\.)*")')
+_OK = 200
+_BEGINS = b'{"custom_id":'
+_OURS = re.compile(rb'\{"custom_id": ?("(?:[^"\\]|\\.)*"), ?"response": ?\{"status_code": ?200,')
 
 
 def errors_path(output: Path) -> Path:
@@ -76,35 +78,62 @@ def _costs(kept: Kept) -> dict[str, Any]:
 
 
 def id_of(line: bytes) -> str | None:
-    """Return the ``custom_id`` of a line of results, None if it has none."""
+    """Return the ``custom_id`` of a complete item's line, None if it is none."""
     found = _OURS.match(line)
     try:
-        id_ = json.loads(found[1]) if found else json.loads(line)["custom_id"]
-    except (ValueError, KeyError, TypeError):
+        if found:
+            return str(json.loads(found[1]))
+        row = json.loads(line)
+        return str(row["custom_id"]) if is_complete(row) else None
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
-    return id_ if isinstance(id_, str) else None
+
+
+def is_complete(row: Mapping[str, Any]) -> bool:
+    """Say whether a row of results, ours or OpenAI's, has a whole reply.
+
+    Raises:
+        KeyError: it is no such row.
+    """
+    response = row["response"] or {}
+    return response.get("status_code") == _OK and not row.get("error")
+
+
+def not_results(path: Path, number: int) -> UsageError:
+    """Return what is said of a file that is no OUTPUT."""
+    return UsageError(
+        f"{path} holds something else than complete items (line {number}).",
+        "Choose another OUTPUT, or move the file away.",
+    )
 
 
 def recall_complete(output: Path, index: Index) -> list[str]:
     """Put what is complete into the index; return (some of) the ids that the input lacks.
 
     Raises:
-        UsageError: the file holds something else than results.
+        UsageError: the file holds something else.
     """
     strange: list[str] = []
-    for number, line in _whole_lines(output):
+    for number, line in _lines(output):
+        if is_torn(line):
+            continue  # it is cut off before anything is appended
         id_ = id_of(line)
         if id_ is None:
-            raise UsageError(
-                f"{output} holds something else than results (line {number}).",
-                "Choose another OUTPUT, or move the file away.",
-            )
+            raise not_results(output, number)
         known = index.find(id_)
         if known is None:
             strange.append(id_)
         elif not known.changed:
             index.stand(id_, Standing.COMPLETE)
     return strange
+
+
+def is_torn(line: bytes) -> bool:
+    """Say whether a line is the beginning of one of ours whose writer was killed."""
+    if line.endswith(b"\n"):
+        return False
+    begins = _BEGINS.startswith(line[: len(_BEGINS)].rstrip(b"\0"))
+    return begins and id_of(line) is None
 
 
 def drop_changed(output: Path, index: Index) -> None:
@@ -114,7 +143,7 @@ def drop_changed(output: Path, index: Index) -> None:
         known = index.find(id_of(line) or "")
         return known is None or not known.changed
 
-    replace_lines(output, (line for _, line in _whole_lines(output) if stays(line)))
+    replace_lines(output, (line for _, line in whole_lines(output) if stays(line)))
 
 
 def replace_lines(path: Path, lines: Iterable[bytes]) -> None:
@@ -160,10 +189,13 @@ def open_output(path: Path) -> AppendFile:
         raise UsageError(f"{path} can't be written: {error.strerror}.") from error
 
 
-def _whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield a file's lines that have an end, with their numbers; none if there is no file."""
+    return ((number, line) for number, line in _lines(path) if line.endswith(b"\n"))
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     if not path.exists():
         return
     with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if line.endswith(b"\n"):
-                yield number, line
+        yield from enumerate(file, 1)

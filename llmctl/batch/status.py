@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from llmctl.batch.lease import Held, look
-from llmctl.batch.results import errors_path, state_path
+from llmctl.batch.results import errors_path, not_results, state_path, whole_lines
 from llmctl.batch.state import ITEMS
 from llmctl.errors import UsageError
+
+Told = TypeVar("Told")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,34 +67,30 @@ def status_of(output: Path, state: Path | None = None) -> BatchStatus:
         state: its state folder, where it is not beside the output.
 
     Raises:
-        UsageError: there is no such batch.
+        UsageError: there is no such batch, or a file holds something else.
     """
     folder = state or state_path(output)
     if not output.exists() and not folder.exists():
         raise UsageError(f"There is no batch {output}.")
     complete = tokens = 0
-    for row in _rows(output):
+    for used in _told(output, lambda row: row["response"]["body"].get("usage") or {}):
         complete += 1
-        usage = (row["response"]["body"] or {}).get("usage") or {}
-        tokens += usage.get("completion_tokens") or usage.get("output_tokens") or 0
-    items = sum(1 for _ in _rows(folder / ITEMS)) if (folder / ITEMS).exists() else None
-    return BatchStatus(items, complete, _ended(output), tokens, look(folder))
+        tokens += used.get("completion_tokens") or used.get("output_tokens") or 0
+    items = folder / ITEMS
+    known = sum(1 for _ in whole_lines(items)) if items.exists() else None
+    return BatchStatus(known, complete, _ended(output), tokens, look(folder))
 
 
 def _ended(output: Path) -> dict[str, int]:
     """Count how the incomplete items stand, as of the end of the last run."""
-    counts: dict[str, int] = {}
-    for row in _rows(errors_path(output)):
-        standing = row["llmctl"]["standing"]
-        counts[standing] = counts.get(standing, 0) + 1
-    return counts
+    rows = _told(errors_path(output), lambda row: str(row["llmctl"]["standing"]))
+    return dict(Counter(rows))
 
 
-def _rows(path: Path) -> Iterator[Any]:
-    """Yield a file's whole lines; none if it does not exist."""
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        for line in file:
-            if line.endswith(b"\n"):
-                yield json.loads(line)
+def _told(path: Path, read: Callable[[Any], Told]) -> Iterator[Told]:
+    """Yield what each whole line of a file of results tells; nothing if there is no file."""
+    for number, line in whole_lines(path):
+        try:
+            yield read(json.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise not_results(path, number) from None

@@ -114,7 +114,7 @@ def start(  # noqa: PLR0913  (each parameter is an option)
         int | None, typer.Option(min=1, help="Requests that this run may send.")
     ] = None,
     max_failures: Annotated[
-        str | None, typer.Option(metavar="N|P%", help="Failed items that end the run.")
+        str | None, typer.Option(metavar="N|P%", help="End the run when more items fail.")
     ] = None,
     canary: Annotated[
         int, typer.Option(min=0, metavar="N", help="So many items end before the rest start.")
@@ -158,6 +158,7 @@ def start(  # noqa: PLR0913  (each parameter is an option)
         options_from,
     )
     from llmctl.cli.batch_parts import (  # noqa: PLC0415
+        a_file,
         choice,
         failures_of,
         number_or_auto,
@@ -180,7 +181,7 @@ def start(  # noqa: PLR0913  (each parameter is an option)
     with spooled(source, env, sharded=shard is not None) as file:
         job = Job(
             input=file,
-            output=env.resolve(output),
+            output=a_file(output, env),
             state=None if state is None else env.resolve(state),
             base_urls=tuple(base_url or ()),
             override_model=override_model,
@@ -258,12 +259,12 @@ def merge(
 ) -> int:
     """Put files of results together: every item once, complete ones before others."""
     from llmctl.batch.merge import merge as merged  # noqa: PLC0415  (start-up)
-    from llmctl.cli.batch_parts import merge_words, ordering  # noqa: PLC0415
+    from llmctl.cli.batch_parts import a_file, merge_words, ordering  # noqa: PLC0415
 
     env = here(context).env
     came = merged(
         [env.resolve(path) for path in sources],
-        env.resolve(output),
+        a_file(output, env),
         order=ordering(order, source, env),
     )
     env.note(merge_words(came))

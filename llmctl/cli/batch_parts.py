@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from llmctl.batch.check import Census
 from llmctl.batch.job import Job
@@ -91,21 +92,43 @@ def estimate(census: Census, complete: int, job: Job, *, as_json: bool) -> str:
 
 @contextmanager
 def spooled(source: str, env: Environment, *, sharded: bool) -> Iterator[Path]:
-    """Give the input as a file; '-' is read to its end first.
+    """Give the input as a file; '-', a pipe or a terminal is read to its end first.
 
     Raises:
-        UsageError: '-' can't be sharded.
+        UsageError: it can't be read; what is no file can't be sharded.
     """
-    if source != "-":
-        yield env.resolve(source)
+    path = env.resolve(source)
+    if source != "-" and (path.is_file() or path.is_dir() or not path.exists()):
+        yield path
         return
     if sharded:
-        raise UsageError("--shard needs a file, not '-'.")
-    with tempfile.NamedTemporaryFile(prefix="llmctl-batch-") as spool:
-        with open(env.stdin, "rb", closefd=False) as stdin:
-            shutil.copyfileobj(stdin, spool)
-        spool.flush()
-        yield Path(spool.name)
+        raise UsageError(f"--shard needs a file, not '{source}'.")
+    name = "stdin" if source == "-" else path.name
+    with tempfile.TemporaryDirectory(prefix="llmctl-batch-") as folder:
+        spool = Path(folder, name)
+        with _source(source, path, env) as pipe, spool.open("wb") as file:
+            shutil.copyfileobj(pipe, file)
+        yield spool
+
+
+def _source(source: str, path: Path, env: Environment) -> BinaryIO:
+    if source == "-":
+        return open(env.stdin, "rb", closefd=False)
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror}.") from error
+
+
+def a_file(output: Path, env: Environment) -> Path:
+    """Return where OUTPUT is.
+
+    Raises:
+        UsageError: '-' was meant to be stdout.
+    """
+    if str(output) == "-":
+        raise UsageError("OUTPUT is a file that later runs go on with, not '-'.", "Write -o FILE.")
+    return env.resolve(output)
 
 
 def number_or_auto(text: str) -> int | None:

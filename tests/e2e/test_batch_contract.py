@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 
 from tests.support.batches import Batch, content, prompt, vllm
 from tests.support.oracle_server import Fault, OracleServer, Script, Settings
+from tests.support.oracle_wire import Feature
 
 pytestmark = pytest.mark.slow
 
@@ -126,6 +128,121 @@ def test_forms_of_input(batch: Batch, tmp_path: Path) -> None:
     assert piped.returncode == 0, piped.errors
     (row,) = [json.loads(line) for line in (tmp_path / "piped.jsonl").read_text().splitlines()]
     assert row["metadata"] == {"k": 1}
+
+
+def test_bodies_are_those_of_replies_that_were_not_streamed(tmp_path: Path) -> None:
+    features = (Feature.USAGE, Feature.LOGPROBS, Feature.RESPONSES, Feature.COMPLETIONS)
+    with OracleServer(Settings(features=features)) as server:
+        batch = Batch(tmp_path, server, items=0)
+        asked = [{"role": "user", "content": "hi length=6"}]
+        wanted: list[tuple[str, dict[str, Any]]] = [
+            ("chat/completions", {"messages": asked, "seed": 1}),
+            ("chat/completions", {"messages": asked, "seed": 1, "logprobs": True}),
+            ("chat/completions", {"messages": asked, "seed": 1, "max_tokens": 3}),
+            ("responses", {"input": "hi length=6"}),
+        ]
+        lines = [
+            {"custom_id": str(n), "url": f"/v1/{path}", "body": {"model": "oracle", **body}}
+            for n, (path, body) in enumerate(wanted)
+        ]
+        batch.input.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+        # a profile that is wrong about this server: what it refuses is left out
+        done = batch.run()
+        assert done.returncode == 0, done.errors
+        bodies = {row["custom_id"]: row["response"]["body"] for row in batch.rows()}
+        for n, (path, body) in enumerate(wanted):
+            whole = unstreamed(f"{server.base_url}/{path}", {"model": "oracle", **body})
+            assert comparable(bodies[str(n)]) == comparable(whole)
+
+
+def unstreamed(url: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Ask the server itself."""
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310
+    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+        return dict(json.load(answer))
+
+
+def comparable(body: dict[str, Any]) -> Any:
+    """Return a body without what differs from reply to reply, or is only told unstreamed."""
+    same = {k: v for k, v in body.items() if k not in {"id", "created", "created_at"}}
+    for each in (*same.get("output", ()), *(c["message"] for c in same.get("choices", ()))):
+        each.pop("id", None)
+        each.pop("refusal", None)
+    return {**same, "names": sorted(body)}
+
+
+def test_a_system_message_from_the_command_line_is_for_every_form(
+    batch: Batch, server: OracleServer
+) -> None:
+    batch.write([0])
+    with batch.input.open("a") as file:
+        file.write('{"id": "short", "prompt": "hi length=3"}\n')
+    assert batch.run("-s", "Be brief.").returncode == 0
+    roles = [[m["role"] for m in request.body["messages"]] for request in server.requests]
+    assert roles == [["system", "user"]] * 2
+
+
+def test_what_is_no_output_is_left_as_it_is(
+    batch: Batch, server: OracleServer, tmp_path: Path
+) -> None:
+    failed = '{"custom_id":"row-0","response":null,"error":{"kind":"refused"}}\n'
+    files = {"errors": failed, "text": "my only note", "lines": "a\nb\n"}
+    for name, held in files.items():
+        (tmp_path / name).write_text(held)
+    words = ["batch", str(batch.input), "-m", "oracle/oracle", "-o"]
+    for name in (*files, "in.jsonl"):
+        before = (tmp_path / name).read_bytes()
+        done = batch.cli.run(*words, str(tmp_path / name))
+        assert (done.returncode, name) == (2, name), done.errors
+        assert (tmp_path / name).read_bytes() == before
+    assert batch.cli.run(*words, "-").returncode == 2
+    for name in ("errors", "lines"):
+        done = batch.cli.run("batch", "status", str(tmp_path / name))
+        assert done.returncode == 2
+        assert "something else than complete items (line 1)" in done.errors
+    assert server.counters.requests == 0
+
+
+def test_a_pipe_is_read_to_its_end_first(batch: Batch, tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with batch.cli.start("batch", str(fifo), "-o", str(batch.output), "-m", "oracle/oracle") as run:
+        fifo.write_text("hi length=3\n")
+        assert run.wait(30).returncode == 0
+    assert [row["custom_id"] for row in batch.rows()] == ["line-1"]
+    done = batch.cli.run("batch", "/dev/stdin", "-o", str(batch.output), "-m", "oracle/oracle",
+                         stdin=b"other\n")  # fmt: skip
+    assert done.returncode == 2
+    assert "changed: line-1" in done.errors
+
+
+def test_a_last_line_without_an_end_counts(batch: Batch, tmp_path: Path) -> None:
+    assert batch.run().returncode == 0
+    whole = batch.output.read_bytes()
+    batch.output.write_bytes(whole[:-1])
+    merged = tmp_path / "merged.jsonl"
+    done = batch.cli.run("batch", "merge", str(batch.output), "-o", str(merged))
+    assert done.returncode == 0, done.errors
+    assert merged.read_bytes() == whole
+    asked = batch.server.counters.requests
+    assert batch.run().returncode == 0
+    assert batch.server.counters.requests == asked
+    assert batch.output.read_bytes() == whole
+
+
+def test_merge_takes_the_failed_items_of_shards_along(batch: Batch, server: OracleServer) -> None:
+    server.enqueue(Script(fault=Fault("http", status=400, message="no"), match=prompt(3, 12)))
+    assert batch.run().returncode == 8
+    merged = batch.output.with_name("merged.jsonl")
+    done = batch.cli.run("batch", "merge", str(batch.output), "-o", str(merged))
+    assert done.returncode == 8
+    assert "5 complete, 1 failed" in done.errors
+    assert merged.with_name("merged.jsonl.errors.jsonl").read_bytes() == (
+        batch.errors_file.read_bytes()
+    )
+    refused = batch.cli.run("batch", "merge", str(batch.input), "-o", str(merged))
+    assert refused.returncode == 2
 
 
 def test_refused_rows_fail_and_are_tried_again_only_when_asked(

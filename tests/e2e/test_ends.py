@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +18,7 @@ import pytest
 from tests.e2e.conftest import Program, told
 from tests.support.fault_proxy import FaultProxy
 from tests.support.oracle_server import Fault, OracleServer, Script, Settings
+from tests.support.processes import clean_environment
 
 pytestmark = pytest.mark.slow
 
@@ -218,3 +221,24 @@ def test_usage_prints_no_events(program: Program) -> None:
     assert program.run("run", "--json", "-m", program.script(WORDS)).returncode == 2
     for option in ("--model", "--seed", "--temperature"):
         assert program.run("resume", option, "1").returncode == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_modules_are_torn_down_does_not_change_the_status(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    program = f"""
+import os, sys
+class Last:
+    def __del__(self, kill=os.kill, me=os.getpid()):
+        kill(me, {int(number)})
+sys.argv = ["llmctl", "config", "path"]
+from llmctl.__main__ import main
+sys.modules["last"] = Last()
+main()
+"""
+    environment = clean_environment(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")

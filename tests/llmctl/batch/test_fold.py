@@ -86,6 +86,27 @@ def test_several_choices_end_when_all_have() -> None:
     assert [c["finish_reason"] for c in choices] == ["stop", "length"]
 
 
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+def test_reasoning_is_called_what_the_server_calls_it(name: str) -> None:
+    head = chunk({"role": "assistant", "content": ""})
+    reader, _ = read(head, chunk({name: "Hm"}), chunk({"content": "x"}), chunk({}, "stop"))
+    again = Fold.from_json(json.loads(json.dumps(reader.fold.as_json())))
+    for fold in (reader.fold, again):
+        (choice,) = fold.body("x", "Hm", "stop", None, api="chat")["choices"]
+        assert choice["message"] == {"role": "assistant", "content": "x", name: "Hm"}
+
+
+def test_a_refusal_is_no_content() -> None:
+    reader, text = read(
+        chunk({"role": "assistant", "content": "", "refusal": None}),
+        chunk({"refusal": "I"}),
+        chunk({"refusal": " won't"}),
+        chunk({}, "stop"),
+    )
+    (choice,) = body(reader, text)["choices"]
+    assert choice["message"] == {"role": "assistant", "content": None, "refusal": "I won't"}
+
+
 @pytest.mark.parametrize(
     "event",
     [

@@ -14,6 +14,7 @@ from llmctl.batch.row import Path as To
 from llmctl.batch.row import Row
 from llmctl.conversation import Options
 from llmctl.errors import UsageError
+from llmctl.templates import Template
 
 RECIPE = Recipe(model="m")
 
@@ -94,6 +95,60 @@ def test_openai_lines_are_kept_as_they_are() -> None:
     made = row(line)
     assert made.body == body
     assert made.is_exact_only
+
+
+def openai(path: str, **body: Any) -> dict[str, Any]:
+    return {"custom_id": "a", "method": "POST", "url": f"/v1/{path}", "body": body}
+
+
+def said(text: str, role: str = "user") -> dict[str, str]:
+    return {"role": role, "content": text}
+
+
+def test_a_system_message_for_every_form_that_has_none() -> None:
+    brief, own = said("be brief", "system"), said("own", "developer")
+    recipe = Recipe(model="m", system="be brief")
+
+    def words(data: dict[str, Any], name: str) -> Any:
+        return row(data, recipe).body[name]
+
+    assert words(openai("chat/completions", messages=[said("hi")]), "messages") == [
+        brief,
+        said("hi"),
+    ]
+    assert words(openai("chat/completions", messages=[own, said("hi")]), "messages")[0] == own
+    assert words({"id": 1, "messages": [said("hi")]}, "messages")[0] == brief
+    assert words({"id": 1, "prompt": "hi", "system": None}, "messages") == [said("hi")]
+    assert words(openai("responses", input="hi"), "instructions") == "be brief"
+    assert words(openai("responses", input="hi", instructions="own"), "instructions") == "own"
+    assert words(openai("responses", input=[said("hi")]), "input") == [brief, said("hi")]
+    with pytest.raises(BadLine, match="no place for a system message"):
+        row(openai("completions", prompt="hi"), recipe)
+
+
+def test_files_and_templates_are_put_around_the_prompt_of_every_form() -> None:
+    template = Template(name="t", path=Path("t"), body="In {{to}}: {{prompt}}", role="user")
+    recipe = Recipe(model="m", template=template, variables={"to": "French"}, attached=" +file")
+    wanted = "In French: hi +file"
+    parts = [{"type": "text", "text": "hi"}]
+    chat = openai("chat/completions", messages=[said("x"), said("y", "assistant"), said("hi")])
+    assert row(chat, recipe).body["messages"][2] == said(wanted)
+    assert row(openai("completions", prompt="hi"), recipe).body["prompt"] == wanted
+    assert row(openai("responses", input="hi"), recipe).body["input"] == wanted
+    german = row({"id": 1, "prompt": "hi", "vars": {"to": "German"}}, recipe)
+    assert german.body["messages"] == [said("In German: hi +file")]
+    with pytest.raises(BadLine, match="no text of the user's"):
+        row(openai("chat/completions", messages=[{"role": "user", "content": parts}]), recipe)
+    with pytest.raises(BadLine, match="has no variable 'tone'"):
+        row({"id": 1, "prompt": "hi", "vars": {"tone": "x"}}, recipe)
+
+
+def test_a_template_that_asks_by_itself_needs_no_prompt() -> None:
+    template = Template(name="t", path=Path("t"), body="Capital of {{of}}?", role="user")
+    recipe = Recipe(model="m", template=template)
+    assert row({"vars": {"of": "Peru"}}, recipe).body["messages"] == [said("Capital of Peru?")]
+    with pytest.raises(BadLine, match="no 'prompt'"):
+        row({"vars": {}})
 
 
 def test_identity_is_the_effective_request() -> None:
