@@ -47,7 +47,8 @@ class Item:
     Attributes:
         row: what is asked.
         kept: what there is of the reply.
-        faults: attempts of this run that failed for reasons of the item.
+        faults: attempts of this run that failed for reasons of the item, since one came further.
+        furthest: how far attempts of this run came, in characters.
         pushed_back: attempts of this run that a busy server refused.
         spent_s: seconds that this run's attempts have taken.
         cost: tokens that it is expected to take.
@@ -57,6 +58,7 @@ class Item:
     row: Row
     kept: Kept = field(default_factory=Kept)
     faults: int = 0
+    furthest: int = 0
     pushed_back: int = 0
     spent_s: float = 0.0
     cost: float = 0.0
@@ -147,7 +149,6 @@ class Attempt:
         self._opened = fold_of(back_end)
         self._view = RowView()
         self._live = live
-        self._had = self._turn.received.deltas
         self._journal = self._record(live, on_units)
         self._source = self._ladder(manner)
         self._session = Session(
@@ -169,11 +170,6 @@ class Attempt:
     def bug(self) -> Exception | None:
         """A fault of the program."""
         return self._session.bug
-
-    @property
-    def progressed(self) -> bool:
-        """Whether it brought anything."""
-        return self._turn.received.deltas > self._had
 
     def cut(self) -> None:
         """End the generation; what was received is kept. Safe from signal handlers."""

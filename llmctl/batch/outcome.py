@@ -150,7 +150,9 @@ class Outcomes:
             tries = item.faults + item.pushed_back // PUSHED_BACK_PER_TRY
             wait_s = 0.0 if error.retry_after is not None else self._wait_s(item.pushed_back)
         else:
-            item.faults = 1 if attempt.progressed else item.faults + 1
+            reached = len(item.kept.text) + len(item.kept.reasoning)
+            item.faults = 1 if reached > item.furthest else item.faults + 1
+            item.furthest = max(reached, item.furthest)
             tries, wait_s = item.faults, self._wait_s(item.faults)
         if tries > self.rules.retries:
             self._fail(item, Standing.FAILED, finished.end.cause, finished.problem)

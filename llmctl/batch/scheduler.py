@@ -97,7 +97,9 @@ class Scheduler:
         while self._stops.stage is Stage.WORK:
             now = self._clock()
             if self._again and self._again[0][0] <= now:
-                return heapq.heappop(self._again)[2]
+                again = heapq.heappop(self._again)[2]
+                self._tally.waiting = len(self._again)
+                return again
             if self._may_begin_fresh():
                 item = await self._feed.next()
                 if item is not None:
@@ -105,7 +107,7 @@ class Scheduler:
                     return item
                 self._exhausted = True
                 continue
-            if self._exhausted and not self._running and not self._again:
+            if self._exhausted and not self._tally.running and not self._again:
                 return None
             await self._wait(self._again[0][0] - now if self._again else None)
         return None

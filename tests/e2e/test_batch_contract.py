@@ -282,6 +282,29 @@ def test_transient_faults_are_retried_and_gone_on_with(batch: Batch, server: Ora
     assert usage["row-2"]["prompt_tokens"] == usage["row-1"]["prompt_tokens"]
 
 
+def test_the_last_item_is_tried_as_often_as_any(batch: Batch, server: OracleServer) -> None:
+    batch.items = 1
+    batch.write([0])
+    server.enqueue(*[Script(fault=Fault("http", status=500))] * 3)
+    done = batch.run("--canary", "0")
+    assert done.returncode == 0, done.errors
+    batch.assert_complete()
+    assert batch.rows()[0]["llmctl"]["attempts"] == 4
+
+
+def test_a_row_that_always_breaks_at_the_same_place_fails(tmp_path: Path) -> None:
+    with OracleServer(Settings(prefill="ignored")) as server:  # so every try begins anew
+        batch = Batch(tmp_path, server, items=3, length=12)
+        poison = Script(fault=Fault("garbage", after_tokens=5), match=prompt(1, 12))
+        server.enqueue(*[poison] * 40)
+        done = batch.cli.run("batch", str(batch.input), "-o", str(batch.output), "-m", "oracle",
+                             "--base-url", server.base_url, "--retries", "2")  # fmt: skip
+        assert done.returncode == 8, done.errors
+        (error,) = batch.errors()
+        assert error["llmctl"]["attempts"] <= 6
+        assert error["partial"]["content"]
+
+
 def test_what_cannot_be_gone_on_with_begins_anew_or_fails(tmp_path: Path) -> None:
     with OracleServer(Settings(prefill="ignored")) as server:
         batch = Batch(tmp_path, server, items=2, length=12)

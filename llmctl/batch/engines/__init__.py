@@ -30,10 +30,6 @@ class Trial(Protocol):
     def bug(self) -> Exception | None:
         """A fault of the program."""
 
-    @property
-    def progressed(self) -> bool:
-        """Whether it brought anything."""
-
     def cut(self) -> None:
         """End the generation; what was received is kept."""
 

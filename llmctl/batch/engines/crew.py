@@ -82,7 +82,6 @@ class RemoteAttempt:
     worker: _Member
     error: LlmctlError | None = None
     bug: Exception | None = None
-    progressed: bool = False
     _body: dict[str, Any] = field(default_factory=dict)
     _facts: dict[str, Any] = field(default_factory=dict)
     _ended: asyncio.Future[Finished] = field(default_factory=asyncio.Future)
@@ -112,7 +111,7 @@ class RemoteAttempt:
 
     def end(self, done: Done) -> None:
         """The worker says how it ended."""
-        self.error, self.progressed = done.error, done.progressed
+        self.error = done.error
         self.bug = None if done.bug is None else RuntimeError(done.bug)
         self._body, self._facts = done.body or {}, done.facts
         self.item.kept = Kept.from_json(done.kept)
@@ -125,10 +124,6 @@ class RemoteAttempt:
         before = self.item.kept
         if kept is not None:
             self.item.kept = kept
-        self.progressed = (self.item.kept.text, self.item.kept.reasoning) != (
-            before.text,
-            before.reasoning,
-        )
         self.item.kept.attempts = before.attempts + 1
         position = Position(len(self.item.kept.text), self.item.kept.tokens)
         timing = Timing(None, 0.0, 0.0, None)

@@ -121,7 +121,6 @@ class Done:
         kept: what is kept of the item.
         error: what the back end raised last.
         bug: a fault of the program, as text.
-        progressed: whether it brought anything.
         body: the object of a reply that is whole.
         facts: what else is said of it.
     """
@@ -131,7 +130,6 @@ class Done:
     kept: Mapping[str, Any]
     error: LlmctlError | None
     bug: str | None
-    progressed: bool
     body: dict[str, Any] | None
     facts: dict[str, Any]
 
@@ -267,7 +265,6 @@ class Worker:
             attempt.item.kept.as_json(),
             attempt.error,
             None if attempt.bug is None else repr(attempt.bug),
-            attempt.progressed,
             attempt.body(finished) if whole else None,
             attempt.facts(),
         )
