@@ -40,6 +40,8 @@ class ReplyReader:
         usage: the server's accounting, as soon as it was sent.
         prompt_ids: the tokens of the prompt, as soon as they were sent.
         done: nothing more will come.
+        moved: it is read from its beginning, or has gone on behind what was read before.
+        gap: what came does not follow what was read before.
     """
 
     def __init__(self, counter: TokenCounter) -> None:
@@ -47,6 +49,8 @@ class ReplyReader:
         self.usage: Usage | None = None
         self.prompt_ids: tuple[int, ...] | None = None
         self.done = False
+        self.moved = True
+        self.gap = False
         self._counter = counter
         self._joiners = {channel: SurrogateJoiner() for channel in Channel}
 

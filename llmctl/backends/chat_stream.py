@@ -108,7 +108,9 @@ class ChatStream:
         """
         if "html" in self._content_type:
             raise self._explain.web_page()
-        while any(seam.open and seam.required for seam in self._seams):
+        while not self._reader.moved or any(s.open and s.required for s in self._seams):
+            if self._reader.gap:
+                raise StrategyUnavailable("The server does not go on behind the last event.")
             if self._error is not None:
                 raise self._error
             await self._read()

@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
@@ -40,6 +40,20 @@ if TYPE_CHECKING:
 
 POLL_S = 1.0
 """Seconds between two looks at a response that can only be waited for."""
+
+
+class Client(Protocol):
+    """What reading a stored response on needs of a client."""
+
+    @property
+    def explain(self) -> Explainer:
+        """Says what failures mean."""
+
+    async def read(self, path: str) -> httpx2.Response:
+        """Return an answer whose body is still to be read."""
+
+    async def get(self, path: str) -> object:
+        """Return the JSON at an address."""
 
 
 class ResponsesBackEnd(ServerBackEnd):
@@ -124,26 +138,13 @@ class ResponsesBackEnd(ServerBackEnd):
         self, client: OpenAiClient, request: Request, after: Prefix, cursor: Cursor
     ) -> ServerStream:
         """Read the run on, from where it was left; if it is too old for that, wait for it."""
-        path = f"responses/{cursor.run}"
-        wait = partial(whole_rest, client, path, after, poll_s=self._poll_s)
-        try:
-            response = await client.read(f"{path}?stream=true&starting_after={cursor.at}")
-        except Refused as refusal:
-            _check_key(refusal)
-            return await wait()
-        if "json" in response.headers.get("content-type", ""):  # it knows no such streams
-            await response.aclose()
-            return await wait()
         reader = ResponsesReader(cursor=cursor, said=bool(after.text or after.reasoning))
-        stream = self._stream(response, client, request, reader)
-        try:
-            await stream.begin()
-        except BaseException as error:
-            await stream.aclose()
-            if isinstance(error, Disconnected):  # or there is nothing to stream: cancelled
-                return await wait()
-            raise
-        return stream
+        return await read_on(
+            client,
+            after,
+            lambda response: self._stream(response, client, request, reader),
+            poll_s=self._poll_s,
+        )
 
     def _stream(
         self,
@@ -182,7 +183,49 @@ async def _cancel(client: OpenAiClient, run: str) -> None:
             return  # it has ended by itself, or can't be reached: nothing more can be done
 
 
-async def whole_rest(client: OpenAiClient, path: str, after: Prefix, *, poll_s: float) -> WholeRest:
+async def read_on(
+    client: Client,
+    after: Prefix,
+    made: Callable[[httpx2.Response], ChatStream],
+    *,
+    poll_s: float = POLL_S,
+) -> ChatStream | WholeRest:
+    """Return a stored run from where it was left; if it is too old for that, wait for it.
+
+    Args:
+        client: where it is kept.
+        after: what of it is known, with the cursor.
+        made: makes the stream of an answer.
+        poll_s: seconds between two looks.
+
+    Raises:
+        StrategyUnavailable: it can't be read on.
+        LlmctlError: it can't be asked for.
+    """
+    if after.cursor is None:
+        raise StrategyUnavailable("Nothing says where the response is to be read on.")
+    path = f"responses/{after.cursor.run}"
+    wait = partial(whole_rest, client, path, after, poll_s=poll_s)
+    try:
+        response = await client.read(f"{path}?stream=true&starting_after={after.cursor.at}")
+    except Refused as refusal:
+        _check_key(refusal)
+        return await wait()
+    if "json" in response.headers.get("content-type", ""):  # it knows no such streams
+        await response.aclose()
+        return await wait()
+    stream = made(response)
+    try:
+        await stream.begin()
+    except BaseException as error:
+        await stream.aclose()
+        if isinstance(error, Disconnected):  # or there is nothing to stream: cancelled
+            return await wait()
+        raise
+    return stream
+
+
+async def whole_rest(client: Client, path: str, after: Prefix, *, poll_s: float) -> WholeRest:
     """Return the rest of a stored response as soon as it is whole.
 
     Args:
@@ -238,25 +281,8 @@ class ResponsesStream(ChatStream):
     ) -> None:
         super().__init__(response, client, reader, [])
         self._events = reader
-        self._goes_on = reader.cursor is not None
         self._ends_run = ends_run
         self._leave = leave
-
-    async def begin(self) -> None:
-        """See that the answer is a response; one that is read on goes on where it has to.
-
-        Raises:
-            Refused: it is a web page.
-            StrategyUnavailable: the event after the last one that came is not there.
-            LlmctlError: it failed before that could be seen.
-        """
-        await super().begin()
-        while self._goes_on and not self._events.moved:
-            if self._events.gap:
-                raise StrategyUnavailable("The server does not go on behind the last event.")
-            if self._error is not None:
-                raise self._error
-            await self._read()
 
     async def aclose(self) -> None:
         """Close the connection; cancel the response if it is to end with it."""
@@ -274,7 +300,8 @@ class WholeRest:
     """What a whole response has behind the part that is known; one chunk, and the end.
 
     Attributes:
-        text: all of it.
+        response: as the server stored it.
+        text: what of its text follows.
 
     Args:
         response: as the server stored it.
@@ -291,6 +318,7 @@ class WholeRest:
         text = text_of(response)
         if not text.startswith(after.text):
             raise StrategyUnavailable("The response is not what came of it before.")
+        self.response = response
         self.text = text[len(after.text) :]
         why = finish_of(response, after.cursor.bound if after.cursor is not None else None)
         self._end = Chunk(finish_reason=why, usage=usage_of(response))

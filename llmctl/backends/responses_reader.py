@@ -32,8 +32,6 @@ class ResponsesReader(ReplyReader):
 
     Attributes:
         cursor: the last event of a run that the server keeps; None where it keeps none.
-        moved: an event behind the one that was read on from has come.
-        gap: one has come that does not follow the last.
         said: some text has come, now or before.
 
     Args:
@@ -47,8 +45,7 @@ class ResponsesReader(ReplyReader):
     ) -> None:
         super().__init__(TokenCounter())
         self.cursor = cursor
-        self.moved = False
-        self.gap = False
+        self.moved = cursor is None
         self.said = said
         self._bound = bound if cursor is None else cursor.bound
 

@@ -6,6 +6,7 @@ Three protocols are read here: chat completions, completions, and responses.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import jiter
@@ -14,7 +15,7 @@ from llmctl.backends.chat_reply import ReplyReader
 from llmctl.backends.fold import Fold
 from llmctl.backends.responses_reader import ResponsesReader
 from llmctl.backends.token_counts import TokenCounter
-from llmctl.events import Channel, Chunk
+from llmctl.events import Channel, Chunk, Cursor
 
 _TICK = Chunk(channel=Channel.REASONING, tokens=1)
 """Stands for a sign of life that is not text (part of a tool call)."""
@@ -118,17 +119,25 @@ class ResponsesRowReader(ResponsesReader):
 
     Attributes:
         fold: what the server itself sent at the end.
+
+    Args:
+        bound: how long the whole reply may get, in tokens.
+        cursor: the event that a stored response is read on from.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, bound: int | None = None, cursor: Cursor | None = None) -> None:
+        super().__init__(bound=bound, cursor=cursor, said=cursor is not None)
         self.fold = Fold()
 
     def quick(self, data: str) -> None:
         """Return None: every event has to be read."""
 
     def _event(self, event: Mapping[str, Any], kind: str) -> list[Chunk]:
-        return super()._event(event, kind) or ([] if self.done else [_TICK])
+        chunks = super()._event(event, kind)
+        if chunks or self.done:
+            return chunks
+        half = any(joiner.waits for joiner in self._joiners.values())
+        return [replace(_TICK, cursor=None if half else self.cursor)]
 
     def _end(self, response: Mapping[str, Any]) -> None:
         super()._end(response)

@@ -87,6 +87,7 @@ def merged(chunks: list[Chunk]) -> Chunk:
         chunks[0].channel,
         None if None in counts else sum(counts),  # type: ignore[arg-type]
         ids=None if None in ids else tuple(i for part in ids for i in part or ()),
+        cursor=chunks[-1].cursor,
     )
 
 

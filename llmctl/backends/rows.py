@@ -25,10 +25,12 @@ from llmctl.backends.chat_body import (
 from llmctl.backends.chat_stream import CLOSE_S
 from llmctl.backends.completion_body import completion_body
 from llmctl.backends.fold import Fold
+from llmctl.backends.responses import WholeRest, read_on
+from llmctl.backends.responses_body import in_background
 from llmctl.backends.row_reader import ResponsesRowReader, RowReader
 from llmctl.backends.row_stream import RowStream
 from llmctl.backends.seam import Seam
-from llmctl.backends.server import names_usage
+from llmctl.backends.server import ServerStream, names_usage
 from llmctl.backends.token_counts import TokenCounter
 from llmctl.backends.token_prompt import check_options, spelling
 from llmctl.conversation import Prefix, Request
@@ -177,11 +179,14 @@ class RowBackEnd:
         after: Prefix | None = None,
         by: Strategy | None = None,
         saved: Mapping[str, Any] | None = None,  # noqa: ARG002  (nor does it keep anything)
-    ) -> AsyncGenerator[RowStream]:
+    ) -> AsyncGenerator[ServerStream]:
         """Send the row, or what asks for the rest of its reply; see `ChatBackEnd.open`."""
         client = await self._server.client()
+        stream: ServerStream
         try:
-            if by is Strategy.TOKENS:
+            if by is Strategy.CURSOR:
+                stream = await self._read_on(client, after or Prefix(""))
+            elif by is Strategy.TOKENS:
                 stream = await self._behind_ids(client, request, again or {}, after)
             else:
                 stream = await self._behind_text(client, request, self._beginning(after, by))
@@ -200,6 +205,19 @@ class RowBackEnd:
 
     async def aclose(self) -> None:
         """Do nothing: the connections are the server's."""
+
+    async def _read_on(self, client: WireClient, after: Prefix) -> ServerStream:
+        """Read a response that the server has kept on; see `llmctl.backends.responses`."""
+        if Strategy.CURSOR not in self.supports:
+            raise StrategyUnavailable(f"{self.name} is not known to keep responses.")
+        reader = ResponsesRowReader(cursor=after.cursor)
+        hears, self.fold = self._server.hears, reader.fold
+        stream = await read_on(
+            client, after, lambda answer: RowStream(answer, client, reader, [], hears.units)
+        )
+        if isinstance(stream, WholeRest):
+            self.fold.add_whole(stream.response)
+        return stream
 
     async def _behind_text(
         self, client: WireClient, request: Request, known: Beginning
@@ -279,6 +297,8 @@ class RowBackEnd:
         body = {**target.body, "stream": True}
         if target.bound_field is not None and request.options.max_tokens is not None:
             body[target.bound_field] = request.options.max_tokens
+        if target.path == RESPONSES and in_background(self._server.profile, request):
+            body = {"background": True, "store": True, **body}
         if target.path == COMPLETIONS:
             body["prompt"] = f"{body['prompt']}{known.text}" if known else body["prompt"]
         if target.path == CHAT:
@@ -300,7 +320,7 @@ class RowBackEnd:
 
     def _reader(self, request: Request, known: Beginning) -> RowReader | ResponsesRowReader:
         if self._target.path == RESPONSES:
-            return ResponsesRowReader()
+            return ResponsesRowReader(bound=request.options.max_tokens)
         counter = TokenCounter(
             trusts_usage=self._server.profile.token_counts is TokenCounts.USAGE,
             in_step=not request.options.stop and not known.within_reasoning,
@@ -315,7 +335,9 @@ _BOUNDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
 
 def _supported(profile: Profile, target: RowTarget) -> Mapping[Strategy, Guarantee]:
-    if target.exact_only or target.path == RESPONSES:
+    if target.path == RESPONSES:
+        return {Strategy.CURSOR: Guarantee.EXACT} if profile.keeps_runs else {}
+    if target.exact_only:
         return {}
     if target.path == COMPLETIONS:
         plain = isinstance(target.body.get("prompt"), str)

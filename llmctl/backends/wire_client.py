@@ -77,6 +77,16 @@ class WireClient:
             await self._refuse(response)
         return response
 
+    async def read(self, path: str) -> httpx2.Response:
+        """Return an answer whose body is still to be read; see `OpenAiClient.read`."""
+        await self._gate()
+        return await self._general.read(path)
+
+    async def get(self, path: str) -> object:
+        """Return the JSON at an address; see `OpenAiClient.get`."""
+        await self._gate()
+        return await self._general.get(path)
+
     async def ask(self, path: str, body: Mapping[str, Any]) -> object:
         """Return the JSON that answers a body; see `OpenAiClient.ask`."""
         await self._gate()

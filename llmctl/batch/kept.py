@@ -7,10 +7,10 @@ known, the conditions of an exact replay, and what the item has cost so far.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import astuple, dataclass, field, fields
 from typing import Any, Self
 
-from llmctl.events import Channel, Chunk, Guarantee, Usage
+from llmctl.events import Channel, Chunk, Cursor, Guarantee, Usage
 from llmctl.turn import Received
 
 
@@ -23,6 +23,7 @@ class Kept:
         reasoning: the reasoning before it.
         tokens: how many tokens ``text`` is; None where not known.
         ids: their ids; None unless all are known.
+        cursor: run, place and bound of a reply that its server keeps; None if it does not.
         finish_reason: the reply's end, if it was received.
         context_full: it ended because the context has no room left.
         usage: the back end's accounting, if it was received.
@@ -41,6 +42,7 @@ class Kept:
     reasoning: str = ""
     tokens: int | None = 0
     ids: list[int] | None = field(default_factory=list)
+    cursor: list[Any] | None = None
     finish_reason: str | None = None
     context_full: bool = False
     usage: dict[str, Any] | None = None
@@ -64,17 +66,19 @@ class Kept:
         prefix = received.as_prefix()
         self.text, self.reasoning, self.tokens = prefix.text, prefix.reasoning, prefix.tokens
         self.ids = None if prefix.ids is None else list(prefix.ids)
+        self.cursor = None if prefix.cursor is None else list(astuple(prefix.cursor))
         self.finish_reason = received.finish_reason
         self.context_full = received.context_full
         self.usage = received.usage.as_json() if received.usage else None
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield what was received, as few chunks."""
+        cursor = None if self.cursor is None else Cursor(*self.cursor)
         if self.reasoning:
-            yield Chunk(self.reasoning, Channel.REASONING)
+            yield Chunk(self.reasoning, Channel.REASONING, cursor=cursor)
         if self.text:
             ids = None if self.ids is None else tuple(self.ids)
-            yield Chunk(self.text, tokens=self.tokens, ids=ids)
+            yield Chunk(self.text, tokens=self.tokens, ids=ids, cursor=cursor)
         if self.finish_reason is not None:
             usage = Usage(**self.usage) if self.usage else None
             yield Chunk(
@@ -101,5 +105,5 @@ class Kept:
         return cls(**{name: value for name, value in data.items() if name in known})
 
 
-_REPLY = ("text", "reasoning", "tokens", "ids", "finish_reason", "context_full", "usage", "shape",
-          "conditions", "saved", "guarantee", "resumes")  # fmt: skip
+_REPLY = ("text", "reasoning", "tokens", "ids", "cursor", "finish_reason", "context_full", "usage",
+          "shape", "conditions", "saved", "guarantee", "resumes")  # fmt: skip

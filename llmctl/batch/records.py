@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import astuple
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
 from llmctl.batch.kept import Kept
-from llmctl.events import Channel, Chunk, Guarantee, Usage
+from llmctl.events import Channel, Chunk, Cursor, Guarantee, Usage
 from llmctl.turn import Received
 
 DAMAGE = (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError)
@@ -99,14 +100,16 @@ def fields_of(chunk: Chunk) -> list[Any]:
     """Return what a chunk says, without the defaults at its end."""
     usage = chunk.usage.as_json() if chunk.usage else None
     values = [chunk.text, chunk.tokens, chunk.channel is Channel.REASONING, chunk.ids,
-              chunk.finish_reason, chunk.context_full, usage]  # fmt: skip
+              chunk.finish_reason, chunk.context_full, usage,
+              chunk.cursor and astuple(chunk.cursor)]  # fmt: skip
     while len(values) > _ALWAYS and not values[-1]:
         values.pop()
     return values
 
 
 def _chunk(values: list[Any]) -> Chunk:
-    text, tokens, reasoning, ids, finish, full, usage = chain(values, repeat(None, 7 - len(values)))
+    padded = chain(values, repeat(None, 8 - len(values)))
+    text, tokens, reasoning, ids, finish, full, usage, cursor = padded
     return Chunk(
         text,
         Channel.REASONING if reasoning else Channel.CONTENT,
@@ -115,6 +118,7 @@ def _chunk(values: list[Any]) -> Chunk:
         finish_reason=finish,
         context_full=bool(full),
         usage=Usage(**usage) if usage else None,
+        cursor=Cursor(*cursor) if cursor else None,
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support.batches import Batch, content, prompt, vllm
+from tests.support.oracle_responses import Keeping
 from tests.support.oracle_server import Fault, OracleServer, Script, Settings
 from tests.support.oracle_wire import Feature
 
@@ -537,3 +538,65 @@ def test_token_ids_are_in_the_body_only_where_the_row_asks_for_them(batch: Batch
     assert "token_ids" not in json.dumps(bodies["row-0"])
     assert len(bodies["row-1"]["choices"][0]["token_ids"]) >= 12
     assert bodies["row-1"]["prompt_token_ids"]
+
+
+def responses(folder: Path, server: OracleServer, **body: Any) -> Batch:
+    """Return a batch of six rows for the Responses API."""
+    batch = Batch(folder, server, items=6, length=40)
+    lines = [
+        {
+            "custom_id": f"row-{n}",
+            "url": "/v1/responses",
+            "body": {"input": prompt(n, 40), "model": "oracle", **body},
+        }
+        for n in range(6)
+    ]
+    batch.input.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    return batch
+
+
+@pytest.mark.parametrize("keeping", [Keeping.KEPT, Keeping.TOO_OLD, Keeping.WHOLE])
+def test_responses_in_the_background_are_read_on(tmp_path: Path, keeping: Keeping) -> None:
+    settings = Settings(features=(Feature.RESPONSES,), keeping=keeping)
+    with OracleServer(settings) as server:
+        batch = responses(tmp_path, server, background=True)
+        server.enqueue(
+            *(Script(fault=Fault("cut", after_tokens=5 + n), match=prompt(n, 40)) for n in (1, 2)),
+        )
+        done = batch.run()
+        assert done.returncode == 0, done.errors
+        texts = {
+            row["custom_id"]: row["response"]["body"]["output"][-1]["content"][0]["text"]
+            for row in batch.rows()
+        }
+        assert texts == batch.expected()
+        resumes = {row["custom_id"]: row["llmctl"]["resumes"] for row in batch.rows()}
+        for name in ("row-1", "row-2"):
+            (resume,) = resumes[name]
+            assert (resume["strategy"], resume["guarantee"]) == ("cursor", "exact")
+        assert server.counters.tokens == 6 * 40
+
+
+def test_a_killed_batch_reads_its_responses_on(tmp_path: Path) -> None:
+    settings = Settings(features=(Feature.RESPONSES,), delay_s=0.05)
+    with OracleServer(settings) as server:
+        batch = responses(tmp_path, server, background=True)
+        with batch.start("--canary", "0") as process:
+            server.wait_until(lambda counters: counters.tokens > 60, timeout_s=30)
+            process.send_signal(signal.SIGKILL)
+            process.wait(30)
+        assert batch.run("--canary", "0").returncode == 0
+        strategies = [row["llmctl"]["resumes"][0]["strategy"] for row in batch.rows()]
+        assert strategies == ["cursor"] * 6
+        assert server.counters.tokens == 6 * 40
+
+
+def test_a_response_that_its_server_has_lost_is_asked_for_again(tmp_path: Path) -> None:
+    settings = Settings(features=(Feature.RESPONSES,), keeping=Keeping.LOST)
+    with OracleServer(settings) as server:
+        batch = responses(tmp_path, server, background=True)
+        server.enqueue(Script(fault=Fault("cut", after_tokens=7), match=prompt(1, 40)))
+        assert batch.run().returncode == 0
+        facts = {row["custom_id"]: row["llmctl"] for row in batch.rows()}
+        assert facts["row-1"]["resumes"] == []
+        assert facts["row-1"]["wasted_tokens"] > 0
