@@ -43,6 +43,7 @@ from contextlib import suppress
 from dataclasses import astuple, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
+from types import UnionType
 from typing import Any, Self
 
 from llmctl.conversation import Request
@@ -81,6 +82,7 @@ _BLOCK = 4096
 LONGEST_ENDED = 4096
 """Bytes within which the record of an end is found at the end of a journal."""
 
+_TOO_MANY = 2**31
 _SEAL = re.compile(rb',"crc":(\d{1,10})\}\n\Z')
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -554,23 +556,23 @@ def _apply(  # noqa: C901  (one case a record)
 ) -> None:
     match record.get("type"):
         case "open":
-            recorded.pid = record["pid"]
+            recorded.pid = _typed(record["pid"], int)
             recorded.end = None
             recorded.resumable = True
         case "conditions":
-            recorded.conditions = record["conditions"]
+            recorded.conditions = _typed(record["conditions"], dict)
         case "received":
             recorded.chunks.append(_chunk(record))
         case "rewritten":
-            recorded.rewrite(record["text"])
+            recorded.rewrite(_typed(record["text"], str))
         case "bound":
-            recorded.raise_bound(record["max_tokens"])
+            recorded.raise_bound(_typed(record["max_tokens"], int | None))
         case "delivered":
             recorded.mark = _mark(record)
         case "marker":
-            _mark(record["mark"]), record["marker"]  # both are wanted later
-            known = [found for found in recorded.markers_found if found["end"] != record["end"]]
-            recorded.markers_found = [*known, dict(record)]
+            fresh = _marker(record)
+            known = [found for found in recorded.markers_found if found["end"] != fresh["end"]]
+            recorded.markers_found = [*known, fresh]
         case "paused":
             recorded.pause = Mode(record["mode"])
         case "resumed":
@@ -579,11 +581,11 @@ def _apply(  # noqa: C901  (one case a record)
             recorded.resumes.append(dict(record))
             recorded.guarantee = recorded.guarantee.or_worse(Guarantee(record["guarantee"]))
         case "saved":
-            recorded.saved = record["state"]
+            recorded.saved = _typed(record["state"], dict)
         case "ended":
             recorded.end = End[record["end"]]
-            recorded.resumable = record["resumable"]
-            recorded.timings.append(record["timing"])
+            recorded.resumable = _typed(record["resumable"], bool)
+            recorded.timings.append(_typed(record["timing"], dict))
 
 
 def _beginning(chunks: Sequence[Chunk], text: str) -> tuple[list[Chunk], str]:
@@ -609,7 +611,8 @@ def _pass_markers(recorded: Recorded) -> None:
 
 
 def _mark(record: Mapping[str, Any]) -> Mark:
-    return Mark(**{name: record[name] for name in Mark.__slots__})
+    kinds = {name: int | None if name == "tokens" else int for name in Mark.__slots__}
+    return Mark(**{name: _typed(record[name], kind) for name, kind in kinds.items()})
 
 
 def _mark_as_json(mark: Mark) -> dict[str, Any]:
@@ -619,17 +622,32 @@ def _mark_as_json(mark: Mark) -> dict[str, Any]:
 def _chunk(record: Mapping[str, Any]) -> Chunk:
     usage = record.get("usage")
     return Chunk(
-        text=record["text"],
+        text=_typed(record["text"], str),
         channel=Channel(record.get("channel", Channel.CONTENT)),
-        tokens=record.get("tokens"),
+        tokens=_typed(record.get("tokens"), int | None),
         ends=_tuple(record.get("ends")),
         ids=_tuple(record.get("ids")),
-        finish_reason=record.get("finish_reason"),
+        finish_reason=_typed(record.get("finish_reason"), str | None),
         context_full=record.get("context_full", False),
-        usage=Usage(**usage) if usage else None,
+        usage=Usage(**{k: _typed(v, int | None) for k, v in usage.items()}) if usage else None,
         cursor=Cursor(*record["cursor"]) if "cursor" in record else None,
     )
 
 
+def _marker(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the record of a marker, all of which is wanted later."""
+    _mark(record["mark"]), _typed(record["marker"], str), _typed(record["end"], int)
+    return dict(record)
+
+
 def _tuple(values: list[int] | None) -> tuple[int, ...] | None:
+    if values is not None and not all(0 <= _typed(value, int) < _TOO_MANY for value in values):
+        raise ValueError("no numbers of a reply")
     return None if values is None else tuple(values)
+
+
+def _typed(value: object, kind: type | UnionType) -> Any:  # noqa: ANN401  (it is of the kind)
+    """Return a value; one of another kind damages its record."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{value!r} is not of {kind}")
+    return value

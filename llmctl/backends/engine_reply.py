@@ -12,12 +12,13 @@ are known (which makes those of the whole reply unknown), and its number of toke
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from functools import wraps
+from typing import Any, Protocol, TypeVar
 
 from llmctl.backends.chat_reply import ErrorEvent, ReplyReader
 from llmctl.backends.surrogates import well_formed
-from llmctl.backends.token_counts import TokenCounter
+from llmctl.backends.token_counts import LONGEST_CHARACTER, TokenCounter, are_ids, is_count
 from llmctl.events import Chunk, Usage
 
 
@@ -41,6 +42,23 @@ class Reader(Protocol):
         """
 
 
+R = TypeVar("R", bound=Reader)
+_Read = Callable[[R, str], Iterator[Chunk]]
+
+
+def _strictly(read: _Read[R]) -> _Read[R]:
+    """Raise ValueError, and nothing else, where an event is not what its protocol says."""
+
+    @wraps(read)
+    def strict(reader: R, data: str) -> Iterator[Chunk]:
+        try:
+            yield from read(reader, data)
+        except (AttributeError, LookupError, TypeError, RecursionError) as error:
+            raise ValueError("JSON of another shape") from error
+
+    return strict
+
+
 class CompletionReader:
     """Reads the stream of ``/completion``.
 
@@ -54,6 +72,7 @@ class CompletionReader:
         self._limit = limit
         self._told = 0
 
+    @_strictly
     def read(self, data: str) -> Iterator[Chunk]:
         """Yield what one event adds."""
         event = _event(data)
@@ -66,6 +85,8 @@ class CompletionReader:
 
     def _piece(self, text: str, event: Mapping[str, Any]) -> Chunk:
         total = event["timings"]["predicted_n"]
+        if not (is_count(total) and total >= self._told and are_ids(event["tokens"])):
+            raise ValueError("no count, or no ids, of tokens")
         fresh, self._told = total - self._told, total
         ids = tuple(event["tokens"])
         known = len(ids) == fresh
@@ -98,6 +119,7 @@ class ChatReader:
         self._limit = limit
         self._reader = ReplyReader(TokenCounter(in_step=in_step))
 
+    @_strictly
     def read(self, data: str) -> Iterator[Chunk]:
         """Yield what one event adds."""
         event = _event(data)
@@ -136,7 +158,7 @@ def _event(data: str) -> Mapping[str, Any]:
 
 def _ends(text: str, tokens: int) -> tuple[int, ...] | None:
     """Say where each token ends, where that follows from their number."""
-    if tokens == 1 or len(text) == 1:
+    if tokens == 1 or (len(text) == 1 and tokens <= LONGEST_CHARACTER):
         return (len(text),) * tokens
     return None
 

@@ -184,7 +184,7 @@ class LlamaStream:
             self._take()
         except ErrorEvent as error:
             raise explain.event(error.body) from None
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+        except ValueError as error:
             raise explain.garbage() from error
         return True
 

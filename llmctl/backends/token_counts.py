@@ -18,9 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
+
+LONGEST_CHARACTER = 64
+"""Tokens that are believed to make up one character at most."""
 
 _CONTINUATION = range(0x80, 0xC0)
+_MOST_TOKENS, _MOST_IDS = 10**9, 2**31  # no reply has so many, no vocabulary
 
 
 class Counted(NamedTuple):
@@ -82,6 +86,9 @@ class TokenCounter:
         return Counted(len(done), tuple(_chars_begun(raw, end) for end in done))
 
     def _from_ids(self, text: str, ids: Sequence[int]) -> Counted:
+        if not are_ids(ids):
+            self._ids = ()
+            return UNKNOWN
         self._ids += tuple(ids)
         if not text:
             return Counted(0)
@@ -89,7 +96,7 @@ class TokenCounter:
         return Counted(len(done), _ends(text, len(done), last=len(ids)), done)
 
     def _from_total(self, text: str, total: int | None) -> Counted:
-        if total is None:
+        if total is None or total < self._heard:
             return UNKNOWN
         last, self._heard = total - self._heard, total
         if not text:
@@ -101,7 +108,19 @@ class TokenCounter:
         total = (chunk.get("timings") or {}).get("predicted_n")
         if total is None and self.trusts_usage:
             total = (chunk.get("usage") or {}).get("completion_tokens")
-        return total if isinstance(total, int) else None
+        return total if is_count(total) else None
+
+
+def is_count(value: object) -> TypeGuard[int]:
+    """Say whether this can be a number of tokens."""
+    return isinstance(value, int) and 0 <= value < _MOST_TOKENS
+
+
+def are_ids(values: object) -> bool:
+    """Say whether these can be the ids of tokens."""
+    return isinstance(values, Sequence) and all(
+        isinstance(value, int) and 0 <= value < _MOST_IDS for value in values
+    )
 
 
 def _ends(text: str, tokens: int, *, last: int) -> tuple[int, ...] | None:
@@ -110,12 +129,12 @@ def _ends(text: str, tokens: int, *, last: int) -> tuple[int, ...] | None:
     Those are parts of a character: it is whole where the next token ends. Where several come
     with the text, the last of them may be such a part: nobody knows.
     """
-    return (len(text),) * tokens if last == 1 else None
+    return (len(text),) * tokens if last == 1 and tokens <= LONGEST_CHARACTER else None
 
 
 def _spelled(entry: Mapping[str, Any]) -> bytes:
     spelled = entry.get("bytes")
-    return str(entry.get("token", "")).encode() if spelled is None else bytes(spelled)
+    return str(entry.get("token", "")).encode() if spelled is None else bytes([*spelled])
 
 
 def _chars_begun(raw: bytes, end: int) -> int:

@@ -14,7 +14,7 @@ from llmctl.batch.kept import Kept
 from llmctl.events import Channel, Chunk, Cursor, Guarantee, Usage
 from llmctl.turn import Received
 
-DAMAGE = (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError)
+DAMAGE = (ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError)
 """What reading a record raises that is not as it was written."""
 
 _PREFIX = "live-"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +30,7 @@ from llmctl.events import (
 )
 from llmctl.journal import Header, Journal
 from llmctl.turn import Mark, Received
+from tests.support.markdown_corpus import CORPUS
 
 
 def _chunk(**choice: object) -> str:
@@ -60,6 +62,24 @@ _CHUNKS = (
     json.dumps({"error": {"message": "no", "code": 400}}),
     "[DONE]",
 )
+
+
+_TIMINGS = {"cache_n": 0, "prompt_n": 3, "predicted_n": 1}
+_PIECES = (
+    json.dumps({"content": "a", "tokens": [5], "stop": False, "timings": _TIMINGS}),
+    json.dumps(
+        {"content": "", "tokens": [], "stop": True, "stop_type": "eos", "timings": _TIMINGS}
+    ),
+)
+_TIMED_CHUNKS = (_chunk(delta={"role": "assistant", "content": None}), *(
+    json.dumps({**json.loads(chunk), "timings": _TIMINGS})
+    for chunk in (_chunk(delta={"content": "a"}), _chunk(delta={}, finish_reason="length"))
+))  # fmt: skip
+
+
+def _unsealed(journal: bytes) -> bytes:
+    """Return it as version 1 wrote it: without checksums, which keep mutations out."""
+    return re.sub(rb',"crc":\d+}', b"}", journal).replace(b'"journal":2', b'"journal":1')
 
 
 def _journal() -> bytes:
@@ -119,17 +139,19 @@ SEEDS: Mapping[str, tuple[bytes, ...]] = MappingProxyType(
         "sse": (b": hi\nid: 1\nevent: add\nretry: 5\ndata: one\ndata\r\n\r\rdata: two\n\n",),
         "chunked": (b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nTrailer: x\r\n\r\n",),
         "events": ("\n".join(_CHUNKS).encode(),),
+        "engine": ("\n".join(_PIECES).encode(), "\n".join(_TIMED_CHUNKS).encode()),
         "error_body": (
             b'{"error": {"message": "wrong key sk-planted", "code": "x", "type": ["y"]}}',
             b'{"detail": [{"msg": "maximum context length is 8 tokens, however you asked for 9"}]}',
             b"120",
             b"Wed, 21 Oct 2015 07:28:00 GMT",
         ),
-        "journal": (_journal(),),
+        "journal": (_journal(), _unsealed(_journal())),
         "batch_line": tuple(json.dumps(line).encode() for line in _LINES),
         "batch_state": (_batch_state(),),
         "keys": (b"a\x1b[A\x1b[1;5C\x1b[200~pasted\x1b[201~\x1bOP\xc3\xa9\x1b[<0;1;1M\x1b",),
         "terminal": ("a\x1b[31mb\x9b0m\u202ec\r\nd\x07".encode(),),
+        "markdown": tuple(f"P{text}".encode() for text in CORPUS.values()),
         "markers": (b"a !!PAUSE b\n```py\n!!P\n```\n!!P `` c",),
         "config_file": (
             b'timeout = "5m"\ncolor = "never"\n[profiles.x]\npreset = "vllm"\nbase_url = "http://x"\n',

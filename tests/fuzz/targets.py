@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 
 from llmctl.backends.chat_reply import ErrorEvent, ReplyReader
 from llmctl.backends.chunked import BadBody, InChunks
+from llmctl.backends.engine_reply import ChatReader, CompletionReader
 from llmctl.backends.error_bodies import codes, context_tokens, retry_after_s, sentence
 from llmctl.backends.responses_reader import ResponsesReader
 from llmctl.backends.row_reader import ResponsesRowReader, RowReader
@@ -22,18 +24,25 @@ from llmctl.batch.records import read_live
 from llmctl.batch.row import Path as RowPath
 from llmctl.config import load
 from llmctl.errors import LlmctlError, UsageError
-from llmctl.events import Action
+from llmctl.events import Action, Chunk
 from llmctl.journal import Journal, JournalDamaged, read
 from llmctl.keys import KeyFile
 from llmctl.markers import Item, MarkerScanner, Text
 from llmctl.replies import as_reply
 from llmctl.templates import parse_template
 from llmctl.terminal.keys import KeyParser
+from llmctl.terminal.markdown.stream import Markdown
 from llmctl.terminal.sanitizer import sanitize
+from llmctl.terminal.spans import plain
 from llmctl.turn import Turn
 from tests.support.fake_environment import fake_environment
 
 Target = Callable[[bytes], None]
+
+TOO_MANY = 10**9
+"""Tokens that no reply has."""
+
+_ACTS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
 
 def sse(data: bytes) -> None:
@@ -64,15 +73,30 @@ def events(data: bytes) -> None:
 
 
 def _events(data: bytes, reader: ReplyReader) -> None:
-    try:
+    turn = Turn({})
+    with suppress(ErrorEvent, ValueError):
         for line in data.decode("utf-8", "replace").splitlines():
-            for chunk in reader.read(line):
-                chunk.text.encode()  # well-formed
-                assert isinstance(chunk.finish_reason, str | None)
-        for chunk in reader.last():
-            chunk.text.encode()
-    except (ErrorEvent, ValueError):
-        return
+            _receive(turn, reader.read(line))
+        _receive(turn, reader.last())
+
+
+def _receive(turn: Turn, chunks: Iterable[Chunk]) -> None:
+    """Have a turn take what a server sent: its text is well-formed, its counts only grow."""
+    for chunk in chunks:
+        chunk.text.encode()
+        assert isinstance(chunk.finish_reason, str | None)
+        before = turn.received.tokens
+        turn.receive(chunk)
+        assert turn.received.tokens is None or (before or 0) <= turn.received.tokens < TOO_MANY
+
+
+def engine(data: bytes) -> None:
+    """What a llama-server sends as events is text, an error of its, or not of its protocol."""
+    for make in (CompletionReader, ChatReader):
+        reader, turn = make(9), Turn({})
+        with suppress(ErrorEvent, ValueError):
+            for line in data.decode("utf-8", "replace").splitlines():
+                _receive(turn, reader.read(line))
 
 
 def error_body(data: bytes) -> None:
@@ -140,6 +164,20 @@ def terminal(data: bytes) -> None:
     assert sanitize(clean) == clean
 
 
+def markdown(data: bytes) -> None:
+    """A reply's Markdown is the same however it is cut, and nothing in it acts on a terminal."""
+    columns, text = 1 + sum(data[:1]) % 120, data[1:].decode("utf-8", "replace")
+    whole, pieces = Markdown(columns), Markdown(columns)
+    shown = [*whole.feed(text), *whole.finish()]
+    cut = []
+    for at, character in enumerate(text):
+        cut += pieces.feed(character)
+        if at & (at - 1) == 0:
+            assert not _ACTS.search(plain(span for row in pieces.tail() for span in row))
+    assert plain(shown) == plain([*cut, *pieces.finish()])
+    assert not _ACTS.search(plain(shown))
+
+
 def markers(data: bytes) -> None:
     """Markers come out the same however the text is cut, and no character is lost."""
     text = data.decode("utf-8", "replace")
@@ -177,8 +215,8 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
     {
         target.__name__: target
         for target in (
-            sse, chunked, events, error_body, journal, batch_line, batch_state,
-            keys, terminal, markers, config_file, key_file,
+            sse, chunked, events, engine, error_body, journal, batch_line, batch_state,
+            keys, terminal, markdown, markers, config_file, key_file,
         )
     }
 )  # fmt: skip

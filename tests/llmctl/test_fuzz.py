@@ -71,7 +71,7 @@ def test_bytes_that_were_changed(name: str, data: st.DataObject) -> None:
     TARGETS[name](edited(seed, data.draw(EDITS)))
 
 
-@pytest.mark.parametrize("name", ["error_body", "events", "batch_line"])
+@pytest.mark.parametrize("name", ["error_body", "events", "engine", "batch_line"])
 @given(st.data())
 def test_values_of_another_shape(name: str, data: st.DataObject) -> None:
     seed = data.draw(st.sampled_from(SEEDS[name]))
@@ -87,8 +87,41 @@ def test_a_date_of_no_year_that_there_is(date: str) -> None:
     TARGETS["error_body"](date.encode())
 
 
-def test_a_marker_record_without_its_marker() -> None:
-    TARGETS["journal"](SEEDS["journal"][0].replace(b'"marker":"!!P"', b'"mraker":"!!P"'))
+@pytest.mark.parametrize("ids", ["[-1]", "[1e400]", "[1.5]", '"ab"', "[99999999999999999999]"])
+def test_ids_of_no_token(ids: str) -> None:
+    for name, known in (("events", b'"token_ids": [1]'), ("engine", b'"tokens": [5]')):
+        seed = SEEDS[name][0]
+        assert known in seed
+        TARGETS[name](seed.replace(known, known.partition(b"[")[0] + ids.encode()))
+
+
+@pytest.mark.parametrize("total", ["-1", "1.5", "1e9", "1000000000000", "true"])
+def test_a_total_of_no_reply(total: str) -> None:
+    for seed in SEEDS["engine"]:
+        assert b'"predicted_n": 1' in seed
+        TARGETS["engine"](seed.replace(b'"predicted_n": 1', f'"predicted_n": {total}'.encode()))
+
+
+def test_an_id_of_no_token_in_a_state() -> None:
+    assert b"[5]" in SEEDS["batch_state"][0]
+    TARGETS["batch_state"](SEEDS["batch_state"][0].replace(b"[5]", b"[%d]" % 10**30))
+
+
+@pytest.mark.parametrize("name", [b'"marker":"!!P"', b'"end":1'])
+def test_a_marker_record_without_a_part(name: bytes) -> None:
+    seed = SEEDS["journal"][1]
+    assert name in seed
+    TARGETS["journal"](seed.replace(name, name.replace(b'":', b'_":', 1)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [(b'"text":"a"', b'"text":[1]'), (b'"tokens":1', b'"tokens":"1"'), (b"[5]", b"[-1]")],
+)
+def test_a_chunk_of_other_types(change: tuple[bytes, bytes]) -> None:
+    seed = SEEDS["journal"][1]  # of version 1: no checksum forbids it
+    assert change[0] in seed
+    TARGETS["journal"](seed.replace(*change))
 
 
 @pytest.mark.parametrize("place", range(3))
@@ -102,7 +135,9 @@ def test_a_chunk_of_a_negative_size_is_no_chunk() -> None:
     TARGETS["chunked"](b"-6\r\nabc")  # read as a size, it would be read again for ever
 
 
-@pytest.mark.parametrize("name", ["error_body", "events", "batch_line", "journal", "batch_state"])
+@pytest.mark.parametrize(
+    "name", ["error_body", "events", "engine", "batch_line", "journal", "batch_state"]
+)
 def test_nesting_without_end(name: str) -> None:
     TARGETS[name](b'{"type":' * 100_000)
     TARGETS[name](b"[" * 100_000)
