@@ -18,6 +18,9 @@ class Backs(Protocol):
     def back_end(self, row: Row) -> BackEnd:
         """Return it; it is used for one attempt."""
 
+    async def ready(self) -> None:
+        """Load what requests would wait for."""
+
     async def aclose(self) -> None:
         """Give up connections and processes."""
 
@@ -33,6 +36,14 @@ class OnServer:
         exact_only = row.is_exact_only or not row.is_plain
         return self.server.back_end(RowTarget(row.path, row.body, exact_only, row.bound_field))
 
+    async def ready(self) -> None:
+        """Load and set up the client: requests that waited for it would all go at once.
+
+        Raises:
+            LlmctlError: the address, the key or the proxy settings can't be used.
+        """
+        await self.server.client()
+
     async def aclose(self) -> None:
         """Close the connections."""
         await self.server.aclose()
@@ -47,6 +58,9 @@ class OnEngine:
     def back_end(self, row: Row) -> BackEnd:  # noqa: ARG002  (it is the same for all)
         """Return the back end."""
         return self.shared
+
+    async def ready(self) -> None:
+        """Do nothing: it loads for its first row."""
 
     async def aclose(self) -> None:
         """End the engine."""
@@ -127,6 +141,15 @@ class Fleet:
     def blocked_s(self, now: float) -> float:
         """Return for how many seconds no endpoint may be asked."""
         return min(e.limiter.blocked_s(now) for e in self.endpoints)
+
+    async def ready(self) -> None:
+        """Load what requests would wait for.
+
+        Raises:
+            LlmctlError: an address, a key or the proxy settings can't be used.
+        """
+        for endpoint in self.endpoints:
+            await endpoint.backs.ready()
 
     async def aclose(self) -> None:
         """Close everything."""

@@ -203,6 +203,8 @@ class Program:
             arrived=arrived,
             clock=time.monotonic,
         )
+        if cluster is None:
+            await fleet.ready()
         tally.began = time.monotonic()
         feed = self._feed(desk, seeded=all(e.accepts_seed for e in fleet.endpoints))
         engine = self._engine(cluster, desk, fleet, arrived, rules.manner)

@@ -448,6 +448,12 @@ def test_retry_after_holds_the_whole_endpoint(tmp_path: Path) -> None:
         assert min(after) >= refusal.ended_ns + 2_000_000_000
 
 
+def test_a_rate_is_kept_from_the_first_request_on(batch: Batch, server: OracleServer) -> None:
+    assert batch.run("--rpm", "120", "--canary", "0").returncode == 0
+    arrived = [request.arrived_ns for request in server.requests]
+    assert arrived[5] - arrived[0] >= 1_200_000_000  # two at once, then each half a second
+
+
 def test_shards_and_merge(batch: Batch, tmp_path: Path) -> None:
     pattern = str(tmp_path / "part-{shard}.jsonl")
     assert batch.cli.run("batch", str(batch.input), "-o", "x.jsonl", "--shard", "0/3",
