@@ -19,18 +19,16 @@ from cancelable_core import Cancelable, CancelationToken, signal_hub
 from llmctl.backends.choose import Unavailable, back_end_for, fetch
 from llmctl.clocks import Limits
 from llmctl.config import Config, OnPause
-from llmctl.conversation import Request
+from llmctl.conversation import Options, Request
 from llmctl.environment import Environment
 from llmctl.errors import LlmctlError, UsageError
 from llmctl.events import (
-    BEHIND,
     Action,
     End,
     Event,
     Finished,
     Mode,
     Problem,
-    Resumed,
     Started,
     Timing,
 )
@@ -42,7 +40,7 @@ from llmctl.replies import content_of
 from llmctl.resume.ladder import Ladder, rungs
 from llmctl.session import GIVE_UP_FLUSH_S, SIGNAL_ENDS, BackEnd, Policy, Session
 from llmctl.store import StoredMessage
-from llmctl.talk import Talk
+from llmctl.talk import Talk, penalties_begin_anew
 from llmctl.templates import load_template
 from llmctl.terminal.sanitizer import sanitize
 from llmctl.tracing import Tracing
@@ -84,7 +82,7 @@ class Foreground:
         self.manner = manner
         self.config = config
         self._session: Session | None = None
-        self._counts_written = False
+        self._options = Options()
         self._early: tuple[End, Problem | None] | None = None
         self._early_stop = CancelationToken(name="start")
         clean = sanitize if env.is_a_tty(env.stdout) else str
@@ -190,7 +188,7 @@ class Foreground:
 
     def ladder(self, request: Request, back_end: BackEnd) -> Ladder:
         """Return where the reply's chunks will come from."""
-        self._counts_written = request.options.counts_written
+        self._options = request.options
         instruction = load_template("continuation", self.env).body
         require, say = self.config.require, self._talk.say
         return Ladder(back_end, request, rungs(instruction), require, tell=say)
@@ -256,8 +254,7 @@ class Foreground:
 
     def _tell(self, event: Event) -> None:
         self._talk.tell(event)
-        anew = isinstance(event, Resumed) and event.strategy in BEHIND
-        if anew and self._counts_written:
+        if penalties_begin_anew(event, self._options):
             self._talk.say("penalties count only what is written from here on")
 
     def _signal(self, number: int) -> None:

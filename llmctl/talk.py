@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from llmctl.conversation import Options
 from llmctl.events import (
+    BEHIND,
     End,
     Event,
     Finished,
@@ -21,6 +23,15 @@ def at(position: Position) -> str:
     if position.tokens is None:
         return f"{position.chars:,} chars"
     return f"{position.tokens:,} tok"
+
+
+def penalties_begin_anew(event: Event | None, options: Options) -> bool:
+    """Say whether a resume asks behind the text, with penalties that look at what was generated.
+
+    Servers count only the tokens of the request at hand, so what was written before the resume
+    is not counted any more.
+    """
+    return isinstance(event, Resumed) and event.strategy in BEHIND and options.counts_written
 
 
 class Talk:

@@ -345,7 +345,9 @@ class Chat:
         standing = self.history.standing
         await _in_thread(self.history.settle, journal, header, before + view.text, self.last.end)
         self._forget_what_cannot_go_on()
-        self._after(self.last, live, self._paid(self.last, header.request, recorded))
+        self._after(
+            self.last, live, header.request, self._paid(self.last, header.request, recorded)
+        )
         if self.last.end is End.BELOW_REQUIRE and not self.draft.text:
             self.draft.text = f"/resume {Guarantee.BEST_EFFORT}"  # asked for, not done
         if self.leaving is None and not self.last.position.chars:
@@ -367,9 +369,11 @@ class Chat:
         self.spent = cost if self.spent is None else self.spent + cost
         return cost
 
-    def _after(self, finished: Finished, live: LiveReply, cost: Cost | None) -> None:
+    def _after(
+        self, finished: Finished, live: LiveReply, request: Request, cost: Cost | None
+    ) -> None:
         """Say how the reply ended, and what follows from it for the chat."""
-        for line in ending(finished, live.resumed, cost):
+        for line in ending(finished, live.resumed, cost, options=request.options):
             self.desk.screen.line(line)
         self.stopped_at = time.monotonic() if finished.end is End.SIGINT else None
         if live.left or finished.end in {End.SIGTERM, End.SIGHUP}:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from llmctl.conversation import Options
 from llmctl.events import End, Finished, Resumed
 from llmctl.prices import Cost
-from llmctl.talk import at
+from llmctl.talk import at, penalties_begin_anew
 
 GOES_ON = "/resume goes on, /drop forgets it; a new message keeps it as it is"
 """What a person may do with a reply that was stopped."""
@@ -14,8 +15,14 @@ BELOW = "Enter lets the model go on in its own words (best-effort); everything i
 """What a person is asked where nothing goes on as exactly as is wanted."""
 
 
-def ending(finished: Finished, resumed: Resumed | None, cost: Cost | None = None) -> list[str]:
-    """Return the lines that say how a reply ended."""
+def ending(
+    finished: Finished,
+    resumed: Resumed | None,
+    cost: Cost | None = None,
+    *,
+    options: Options = Options(),  # noqa: B008  (immutable)
+) -> list[str]:
+    """Return the lines that say how a reply ended, and what it was asked with if that matters."""
     took_s = max(0.0, finished.timing.duration_s - finished.timing.paused_s)
     facts = [at(finished.position), f"{took_s:.1f}s"]
     if finished.timing.first_token_s is not None:
@@ -27,6 +34,8 @@ def ending(finished: Finished, resumed: Resumed | None, cost: Cost | None = None
     facts.append(_outcome(finished))
     if resumed is not None:
         facts.append(f"resumed: {resumed.strategy}, {resumed.guarantee}")
+        if penalties_begin_anew(resumed, options):
+            facts.append("penalties begun anew there")
     lines = ["· " + " · ".join(facts)]
     if finished.problem is not None:
         lines.append(f"llmctl: {finished.problem.message}")
