@@ -45,7 +45,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 from tests.support._http import HttpConnection, Request
 from tests.support._loop_thread import LoopThread
@@ -77,6 +77,7 @@ from tests.support.oracle_settings import (
 )
 from tests.support.oracle_wire import (
     ApiError,
+    CallEncoder,
     ChatRequest,
     CompletionEncoder,
     Encoder,
@@ -139,10 +140,17 @@ class _Reply:
             edges=frozenset(filter(None, (self.hold_at, self._fault_at()))),
             thinking=goes_on and _is_thinking(request.messages[-1]),
         )
-        kind = Encoder if request.prompt_ids is None else CompletionEncoder
-        self.encoder = kind(
-            request, reply_id=f"chatcmpl-{number}", created=int(time.time()), prompt=prompt
-        )
+        about: dict[str, Any] = {
+            "reply_id": f"chatcmpl-{number}",
+            "created": int(time.time()),
+            "prompt": prompt,
+        }
+        if request.prompt_ids is not None:
+            self.encoder: Encoder = CompletionEncoder(request, **about)
+        elif request.tools and script.call_at is not None:
+            self.encoder = CallEncoder(request, call_at=script.call_at, **about)
+        else:
+            self.encoder = Encoder(request, **about)
         self.echoed = request.messages[-1].content if settings.echo and goes_on else ""
 
     def _fault_at(self) -> int | None:

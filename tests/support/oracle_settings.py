@@ -63,7 +63,8 @@ class Script:
 
     ``hold_at`` stops the generation, silently, once that many tokens are sent, until
     ``release()``: a test can act at an exact token without any timing. ``match`` reserves the
-    script for a request whose body contains the string.
+    script for a request whose body contains the string. ``call_at``: from that token on, a
+    request that offers tools gets the arguments of a call.
     """
 
     fault: Fault | None = None
@@ -76,6 +77,7 @@ class Script:
     tokens_per_chunk: int | tuple[int, int] | None = None
     hold_at: int | None = None
     match: str | None = None
+    call_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,6 +130,7 @@ class ChatRequest:
     token_ids: bool = False
     prompt_ids: tuple[int, ...] | None = None  # a completion's
     schema: Json | None = None
+    tools: tuple[Json, ...] = ()
     background: bool = False
     store: bool = False
 
@@ -437,6 +438,7 @@ def _request(
         timings=given.get("timings_per_token", False) and Feature.TIMINGS in rules.features,
         token_ids=given.get("return_token_ids", False) and Feature.TOKEN_IDS in rules.features,
         schema=schema_of(given.get("response_format")),
+        tools=tuple(given.get("tools", ())),
     )
 
 
@@ -669,6 +671,34 @@ class Encoder:
             "completion_tokens": completion,
             "total_tokens": self._prompt_tokens + completion,
         }
+
+
+class CallEncoder(Encoder):
+    """Tells the tokens from ``call_at`` on as the arguments of a call of the first tool."""
+
+    def __init__(self, request: ChatRequest, *, call_at: int, **about: Any) -> None:
+        """Know the tool."""
+        super().__init__(request, **about)
+        self._call_at = call_at
+        self._called = False
+        self._tool = request.tools[0]["function"]["name"]
+
+    def piece(self, piece: Piece) -> bytes:
+        """Return the chunk for a piece of text, or of arguments."""
+        if piece.thinking or self._sent < self._call_at:
+            return super().piece(piece)
+        self._sent += len(piece.ids)
+        call: Json = {"index": 0, "function": {"arguments": piece.text}}
+        if not self._called:
+            call |= {"id": f"call_{self._prompt_tokens}", "type": "function"}
+            call["function"] = {"name": self._tool, "arguments": piece.text}
+        self._called = True
+        return self._chunk({"tool_calls": [call]}, self._details(piece.ids))
+
+    def ending(self, finish_reason: str) -> bytes:
+        """Return the end, which a call is."""
+        called = self._called and finish_reason == "stop"
+        return super().ending("tool_calls" if called else finish_reason)
 
 
 class CompletionEncoder(Encoder):
