@@ -59,6 +59,7 @@ class Desk:
         self, item: Item, standing: Standing, cause: str, problem: Problem | None
     ) -> None:
         """Write an item's end into the state."""
+        self._still_ours()
         row = item.row
         error = problem.as_json() if problem else None
         ended = Ended(row.id, row.digest, standing, cause, item.kept, error, row.metadata)

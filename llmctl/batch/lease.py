@@ -155,6 +155,8 @@ class Lease:
             OSError: the folder is gone.
         """
         held = look(self._path.parent, probe=None)
+        if held is None and self._path.parent.exists():
+            raise BatchBusy("Another process has taken this batch over, and left it again.")
         if held is not None and held.owner != self._owner:
             raise _busy(held)
         os.utime(self._path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 from dataclasses import asdict
 from pathlib import Path
@@ -48,6 +49,17 @@ def test_a_silent_lease_is_taken_and_its_owner_notices(tmp_path: Path) -> None:
     assert look(tmp_path) is not None
     new.release()
     assert look(tmp_path) is None
+    with pytest.raises(BatchBusy, match="taken this batch over, and left it again"):
+        old.beat()  # what the other has done must not be done once more
+
+
+def test_a_folder_that_is_gone_was_taken_by_nobody(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    folder.mkdir()
+    lease = Lease(folder)
+    shutil.rmtree(folder)
+    with pytest.raises(OSError, match="No such file"):
+        lease.beat()
 
 
 def test_the_lease_of_a_dead_process_is_taken_at_once(tmp_path: Path) -> None:
