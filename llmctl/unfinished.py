@@ -14,6 +14,9 @@ from llmctl.records import InFlight, Records
 from llmctl.targets import selection_of
 from llmctl.turn import Turn
 
+HALF_A_CHARACTER = 3
+"""Tokens that it has at most: a character has four bytes in UTF-8."""
+
 
 def resume(
     id_: str | None,
@@ -97,13 +100,23 @@ def request_to_go_on_with(
     bound = recorded.bound or first
     if recorded.end is End.TOKEN_LIMIT:
         grant = max_tokens or first
-        bound = None if grant is None else recorded.spent + grant
+        bound = None if grant is None else _reached(recorded.spent, bound) + grant
     elif max_tokens is not None:
         bound = max_tokens
     if max_tokens is not None or recorded.end is End.TOKEN_LIMIT:
         journal.bound(bound)
         recorded.raise_bound(bound)
     return request.with_options(max_tokens=bound)
+
+
+def _reached(spent: int, bound: int | None) -> int:
+    """Return where a reply reached its bound; the half of a character there is in no text.
+
+    Counted, it gives each grant more room than the last, until the character fits.
+    """
+    if bound is not None and spent < bound <= spent + HALF_A_CHARACTER:
+        return bound
+    return spent
 
 
 def _newest(records: Records) -> InFlight:
