@@ -13,7 +13,7 @@ from typing import Any
 
 from llmctl.batch.lines import BadLine, Line
 from llmctl.batch.row import MAX_TOKENS_FIELDS, Path, Row, digest_of
-from llmctl.batch.words import worded
+from llmctl.batch.words import check_fields, worded
 from llmctl.conversation import Options
 from llmctl.profiles import nearest
 from llmctl.templates import Template
@@ -21,6 +21,11 @@ from llmctl.templates import Template
 _COPIED = {"model", "temperature", "top_p", "seed", "stop"}
 _SHORT = {*_COPIED, "id", "prompt", "messages", "vars", "metadata", "system", "max_tokens",
           "schema", "options"}  # fmt: skip
+_NUMBERS = (
+    ("temperature", (int, float), "a number"),
+    ("top_p", (int, float), "a number"),
+    ("seed", (int,), "a whole number"),
+)
 _OPENAI = {"custom_id", "method", "url", "body", "metadata"}
 
 
@@ -120,6 +125,7 @@ def _from_short(
     _check_names(data, _SHORT)
     id_ = _id(data.get("id", f"line-{line.number}"))
     body = {name: data[name] for name in _COPIED & data.keys()}
+    _check_numbers(body)
     body |= _max_tokens(data.get("max_tokens"), recipe)
     body |= _schema(data.get("schema"), recipe.path)
     body |= _checked(data.get("options", {}), dict, "options")
@@ -184,12 +190,13 @@ def _completed(body: dict[str, Any], path: Path, recipe: Recipe) -> dict[str, An
     chosen = {name: value for name, value in behind.items() if value is not None}
     model = recipe.model if recipe.override_model or "model" not in body else body["model"]
     completed = {**chosen, **body, "model": model}
-    if path is Path.CHAT and not completed.get("messages"):
-        raise BadLine("no messages")
+    check_fields(completed, path)
     return completed
 
 
 def _check_model(model: object, recipe: Recipe) -> None:
+    if not isinstance(model, str | None):
+        raise BadLine("'model' is not a text")
     if model is None and recipe.model is None:
         raise BadLine("no model (-m fills it in)")
     if model is None or recipe.model is None or recipe.override_model or model == recipe.model:
@@ -232,6 +239,14 @@ def _id(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     raise BadLine("no custom_id" if value is None else "custom_id is not a string")
+
+
+def _check_numbers(body: Mapping[str, Any]) -> None:
+    """See that the options of a short line are of their types."""
+    for name, kinds, words in _NUMBERS:
+        value = body.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, kinds)):
+            raise BadLine(f"{name!r} is not {words}")
 
 
 def _check_names(data: Mapping[str, Any], known: set[str]) -> None:

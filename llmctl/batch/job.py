@@ -98,6 +98,8 @@ class Job:
         """
         if self.input.exists() and self.results.exists() and self.input.samefile(self.results):
             raise UsageError(f"{self.input} is both INPUT and OUTPUT.", "Choose another OUTPUT.")
+        if self.variables and self.template is None:
+            raise UsageError("-V needs a template.", "Add -t NAME.")
         if self.shard.count > 1 and PLACE not in self.output.name:
             raise UsageError(
                 "A sharded job needs {shard} in OUTPUT's name.", "Write -o 'out-{shard}.jsonl'."

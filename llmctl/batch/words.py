@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llmctl.batch.lines import BadLine
-from llmctl.batch.row import Path
+from llmctl.batch.row import MAX_TOKENS_FIELDS, Path
 from llmctl.errors import UsageError
 from llmctl.templates import Rendered, Template
 
@@ -51,6 +51,41 @@ def worded(  # noqa: PLR0913  (each is an option of the command line)
             raise BadLine("the last message is no text of the user's, as -t and --attach need")
         said = {**body, name: _with_prompt(body[name], prompt)}
     return dict(said) if system is None else _with_system(said, path, system)
+
+
+def check_fields(body: Mapping[str, Any], path: Path) -> None:
+    """See that a body has what is asked, and that what is read here is of its type.
+
+    The rest is the server's to judge.
+
+    Raises:
+        BadLine: it is not so.
+    """
+    match path, body.get(_FIELD[path]):
+        case Path.CHAT, [_, *_] as messages if all(map(_is_message, messages)):
+            pass
+        case Path.CHAT, words:
+            raise BadLine("'messages' is not a list of messages" if words else "no messages")
+        case Path.COMPLETIONS, None:
+            raise BadLine("no prompt")
+    for name in (*MAX_TOKENS_FIELDS, "n"):
+        if body.get(name) is not None and not _is_count(body[name]):
+            raise BadLine(f"{name!r} is not a number of at least 1")
+    if not _is_stop(body.get("stop")):
+        raise BadLine("'stop' is not a text or a list of texts")
+
+
+def _is_message(message: object) -> bool:
+    return isinstance(message, dict) and "role" in message
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_stop(value: object) -> bool:
+    texts = value if isinstance(value, list) else [value]
+    return value is None or all(isinstance(text, str) for text in texts)
 
 
 def _filled(template: Template, variables: Mapping[str, str], prompt: str) -> Rendered:

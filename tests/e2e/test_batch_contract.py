@@ -102,6 +102,7 @@ def test_without_its_state_what_is_complete_counts(batch: Batch, server: OracleS
         (['{"id":"a","promt":"x"}'], "did you mean 'prompt'"),
         (['{"id":"a"}'], "line 1: no 'prompt'"),
         (["\xff"], "line 1: not UTF-8"),
+        (['{"id":"a","prompt":"x","max_tokens":"many"}'], "line 1: 'max_tokens' is not a number"),
     ],
 )
 def test_bad_lines_are_told_before_anything_is_spent(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from llmctl.batch.forms import Recipe, row_of
+from llmctl.batch.job import Job
 from llmctl.batch.lines import LONGEST_LINE, BadLine, InputLines, Line, Shard
 from llmctl.batch.row import Path as To
 from llmctl.batch.row import Row
@@ -141,6 +142,35 @@ def test_files_and_templates_are_put_around_the_prompt_of_every_form() -> None:
         row(openai("chat/completions", messages=[{"role": "user", "content": parts}]), recipe)
     with pytest.raises(BadLine, match="has no variable 'tone'"):
         row({"id": 1, "prompt": "hi", "vars": {"tone": "x"}}, recipe)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"prompt": "x", "max_tokens": "many"}, "'max_tokens' is not a number"),
+        ({"prompt": "x", "max_tokens": 0}, "'max_tokens' is not a number"),
+        ({"prompt": "x", "stop": 5}, "'stop' is not a text"),
+        ({"prompt": 5}, "'prompt' is not a str"),
+        ({"prompt": "x", "options": {"n": "two"}}, "'n' is not a number"),
+        ({"prompt": "x", "temperature": "hot"}, "'temperature' is not a number"),
+        ({"prompt": "x", "seed": 1.5}, "'seed' is not a whole number"),
+        (openai("chat/completions", messages=[]), "no messages"),
+        (openai("chat/completions", messages="x"), "not a list of messages"),
+        (openai("chat/completions", messages=[5]), "not a list of messages"),
+        (openai("chat/completions", messages=[said("x")], max_tokens={}), "'max_tokens' is not"),
+        (openai("completions"), "no prompt"),
+        (openai("responses", input="x", model=5), "'model' is not a text"),
+    ],
+)
+def test_what_is_of_another_type_is_told(data: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadLine, match=said):
+        row({"id": 1, **data} if "body" not in data else data)
+
+
+def test_variables_need_a_template() -> None:
+    job = Job(input=Path("in"), output=Path("out"), variables={"to": "French"})
+    with pytest.raises(UsageError, match="-V needs a template"):
+        job.check()
 
 
 def test_a_template_that_asks_by_itself_needs_no_prompt() -> None:
