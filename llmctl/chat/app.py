@@ -150,6 +150,7 @@ class Chat:
                     await self._turn(commands)
                 tasks.cancel_scope.cancel()
             self._forget_what_cannot_go_on()
+            self._keep_what_was_typed()
             self._say_how_to_go_on()
             await self.desk.screen.released()
         await self._close_back_end()
@@ -466,6 +467,11 @@ class Chat:
             self._back_end = None
 
     # -- talk
+
+    def _keep_what_was_typed(self) -> None:
+        kept = [self.desk.prompt.remember(text) for text in self.draft.unsent()]
+        if any(kept):
+            self.say("What was typed and not sent is in the history: Up brings it back.")
 
     def _say_how_to_go_on(self) -> None:
         reply = self.history.unfinished

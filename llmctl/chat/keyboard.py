@@ -137,6 +137,10 @@ class Draft:
         self.text = "\n\n".join(part for part in parts if part)
         self.queued.clear()
 
+    def unsent(self) -> list[str]:
+        """Return all that was typed and never sent, oldest first."""
+        return [text for text in (*self.aside, *self.queued, self.text) if text.strip()]
+
     def delete_word(self) -> None:
         """Delete back to the beginning of the last word."""
         self.text = self.text.rstrip().rpartition(" ")[0]

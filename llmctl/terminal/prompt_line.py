@@ -218,6 +218,12 @@ class PromptLine:
         parser.flush()
         store_typeahead(self._input, keys)
 
+    def remember(self, text: str) -> bool:
+        """Keep a text among what was sent, where Up finds it; say whether for later chats, too."""
+        history = self._session.history
+        history.append_string(text)
+        return isinstance(history, FileHistory)
+
     def ahead(self) -> bytes:
         """Return, once, what was typed behind the Enter of the last prompt and read with it."""
         return "".join(_as_typed(press) for press in get_typeahead(self._input)).encode(

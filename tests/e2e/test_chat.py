@@ -344,6 +344,31 @@ def test_a_stop_brings_what_was_queued_back_into_the_input(
     assert [message["role"] for message in exported(cli)] == ["user", "assistant"]
 
 
+@pytest.mark.parametrize("leaves", ["ctrl-d", "signal"])
+def test_what_was_typed_and_not_sent_is_there_in_the_next_chat(
+    start: Start, script: Callable[..., str], leaves: str
+) -> None:
+    chat = start(script())
+    ask(chat, "first")
+    chat.wait_for_screen("w5")
+    chat.send("second\r")
+    chat.wait_for_screen("queued: second")
+    if leaves == "ctrl-d":
+        chat.send_keys("space")
+        chat.wait_for_screen("PAUSED")
+        chat.send_keys("ctrl-d")
+    else:
+        chat.send("third")
+        chat.wait_for_screen("> third")
+        chat.send_signal(signal.SIGTERM)
+    chat.wait_for("What was typed and not sent is in the history")
+    chat.wait()
+    again = start(script(name="again"))
+    again.send_keys("up")
+    again.wait_for_screen("> second")
+    assert ("third" in "".join(again.screen)) is (leaves == "signal")
+
+
 def test_presses_just_after_a_stop_do_nothing(start: Start, script: Callable[..., str]) -> None:
     chat = start(script())
     ask(chat)
