@@ -30,11 +30,11 @@ _HTML = re.compile(
     rf"<(?:[A-Za-z][A-Za-z0-9-]*+(?:{_ATTRIBUTE})*+\s*+/?>|/[A-Za-z][A-Za-z0-9-]*+\s*+>"
     r"|!--(?:-?>|(?:[^-]|-(?!->))*+-->)|\?(?:[^?]|\?(?!>))*+\?>|![A-Za-z][^>]*+>)"
 )
-_ONE = r"[^\s()\\]|\\."
+_ONE = r"[^ \n()\\]|\\."  # only blanks end it: a no-break space is part of an address
 _DESTINATION = rf"<(?:[^<>\n\\]|\\.)*+>|(?!<)(?:{_ONE}|\((?:{_ONE}|\((?:{_ONE})*+\))*+\))*+"
 _TITLE = r"\"(?:[^\"\\]|\\.)*+\"|'(?:[^'\\]|\\.)*+'|\((?:[^()\\]|\\.)*+\)"
-_TARGET = re.compile(rf"\(\s*+({_DESTINATION})(?:\s++(?:{_TITLE}))?+\s*+\)", re.DOTALL)
-_FORBIDDEN = re.compile(r"(?:javascript|vbscript|file|data):", re.IGNORECASE)
+_TARGET = re.compile(rf"\([ \n]*+({_DESTINATION})(?:[ \n]++(?:{_TITLE}))?+[ \n]*+\)", re.DOTALL)
+_FORBIDDEN = re.compile(r"\s*+(?:javascript|vbscript|file|data):", re.IGNORECASE)
 
 OPEN_CHARS = 300
 """Characters at the end of a growing text in which what is open is shown as if it were closed."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import time
+from pathlib import Path
 
 import pytest
 
@@ -145,6 +148,29 @@ def _letters(text: str) -> str:
 )
 def test_structure_is_as_markdown_it_reads_it(name: str) -> None:
     assert list(squeezed(shown(CORPUS[name], 100_000))) == rows(CORPUS[name])
+
+
+SPECIFICATION = os.environ.get("LLMCTL_COMMONMARK_SPEC")
+"""A file of the specification's examples, as its own ``--dump-tests`` writes them."""
+
+READ_OTHERWISE = {39, 502}
+"""A line end by its number is a space here, and addresses are shown as they were written."""
+
+
+@pytest.mark.skipif(not SPECIFICATION, reason="LLMCTL_COMMONMARK_SPEC names no file of examples")
+def test_the_specifications_examples() -> None:
+    examples = json.loads(Path(str(SPECIFICATION)).read_text("utf-8"))
+    for number, text in ((each["example"], each["markdown"]) for each in examples):
+        drawn = random.Random(number)  # noqa: S311
+        for columns in (40, 80, 200):
+            assert in_pieces(text, columns, drawn) == at_once(text, columns), number
+        same = list(squeezed(shown(text, 100_000))) == rows(text)
+        assert same or number in READ_OTHERWISE, number
+
+
+def test_an_address_goes_on_behind_a_no_break_space() -> None:
+    assert shown('[a](/url\xa0"b")') == ['a (/url\xa0"b")']
+    assert shown("[a](\xa0javascript:b)") == ["[a](\xa0javascript:b)"]
 
 
 def test_structure_of_made_up_documents_is_as_markdown_it_reads_it() -> None:
