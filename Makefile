@@ -2,7 +2,7 @@
 # A second call is quick: each set-up leaves a stamp, and is done again when what it was made
 # from has changed.
 
-.PHONY: chat test lint exactness bench record test-ray test-lowest man clean
+.PHONY: chat test lint docs exactness bench record test-ray test-lowest man clean
 .DEFAULT_GOAL := chat
 
 BIN := .venv/bin
@@ -18,6 +18,10 @@ lint: .venv/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
+
+# The site: the pages of docs/, the commands and the public names; a warning is an error.
+docs: .venv/.dev
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/site
 
 # On the real engine: 600 replies cut and resumed, each compared with the uninterrupted one.
 exactness: .venv/.dev
