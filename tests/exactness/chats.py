@@ -31,7 +31,7 @@ Message = dict[str, Any]
 POLL_S = 0.002
 READY = re.compile(r"^> ?$", re.MULTILINE)
 PAUSED = "PAUSED"
-ENDED = re.compile(r"(?:\n|\[J)· [\d,]+ tok · [^\r]*\r")
+ENDED = re.compile(r"(?:\n|\x1b\[\d*[A-Z])· [\d,]+ tok · [^\r]*\r")
 
 
 class Missed(Exception):
