@@ -46,18 +46,20 @@ class Clocks:
         self._counted = 0.0
         self._first_token: float | None = None
         self._heard = 0.0
+        self._heard_at = 0.0
         self._still_since: float | None = None
         self._paused = 0.0
 
     def begin(self) -> None:
         """The request is sent."""
-        self._began = self._last = self._now()
+        self._began = self._last = self._heard_at = self._now()
 
     def token(self) -> None:
         """A token has arrived."""
         self._heard = self._counted
+        self._heard_at = self._now()
         if self._first_token is None and self._began is not None:
-            self._first_token = self._now() - self._began
+            self._first_token = self._heard_at - self._began
 
     def stand_still(self) -> None:
         """The reply is paused."""
@@ -67,9 +69,9 @@ class Clocks:
     def go_on(self) -> None:
         """The reply is not paused any more."""
         if self._still_since is not None:
-            self._paused += self._now() - self._still_since
+            self._last = self._heard_at = self._now()
+            self._paused += self._last - self._still_since
             self._still_since = None
-            self._last = self._now()
 
     def tick(self, *, still: bool = False) -> None:
         """Count the time since the last look, unless the reply stood ``still``."""
@@ -106,6 +108,12 @@ class Clocks:
             return End.FIRST_TOKEN_TIMEOUT if _reached(self._counted, limits.first_token) else None
         idle = self._counted - self._heard
         return End.IDLE_TIMEOUT if _reached(idle, limits.idle) else None
+
+    def silence(self) -> float:
+        """Return the seconds since a token arrived, or since one could again after a pause."""
+        if self._began is None or self._still_since is not None:
+            return 0.0
+        return self._now() - self._heard_at
 
     def timing(self, tokens: int | None) -> Timing:
         """Return the figures so far; ``tokens`` is how many came in that time."""

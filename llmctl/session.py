@@ -397,6 +397,10 @@ class Session:
         """Return the figures of this process's share so far."""
         return self._clocks.timing(self._new_tokens(self.turn.mark))
 
+    def silence(self) -> float:
+        """Return for how many seconds nothing has come that was waited for."""
+        return 0.0 if self.turn.received.finished else self._clocks.silence()
+
     def forget(self) -> None:
         """The reply has ended for good: what the back end keeps for a resume can go."""
         self._source.forget()

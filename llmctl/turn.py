@@ -378,6 +378,8 @@ class Turn:
         self._pause_after = pause_after
         self._bound = bound
         self._spool: deque[Chunk] = deque()
+        self._spooled_tokens = 0
+        self._uncounted = 0  # chunks in the spool of which the number of tokens is not known
         self._items: deque[Item] = deque()
         self._drained = False
 
@@ -408,10 +410,7 @@ class Turn:
     @property
     def waiting_tokens(self) -> int | None:
         """Tokens received and not delivered; None where that is not known."""
-        counts = [chunk.tokens for chunk in self._spool]
-        if self._items or None in counts:
-            return None
-        return sum(count or 0 for count in counts)
+        return None if self._items or self._uncounted else self._spooled_tokens
 
     @property
     def at_limit(self) -> bool:
@@ -428,6 +427,7 @@ class Turn:
         chunk = self._without_delivered(chunk)
         if chunk.text:
             self._spool.append(chunk)
+            self._note_spooled(chunk, 1)
 
     def seam(self) -> None:
         """What comes next was asked for behind the text so far: ids beyond it are void."""
@@ -449,7 +449,9 @@ class Turn:
             return []
         while not self._items:
             if self._spool:
-                reasoning = self._open(self._spool.popleft())
+                chunk = self._spool.popleft()
+                self._note_spooled(chunk, -1)
+                reasoning = self._open(chunk)
                 if reasoning:
                     return reasoning
             elif self._ends_for_good and not self._drained:
@@ -516,6 +518,11 @@ class Turn:
         self._counter.skip(self._mark.counted, self._mark.model - self._skip.model)
         if not self._skip.model:
             self._advance(self._mark.model, 0)
+
+    def _note_spooled(self, chunk: Chunk, sign: int) -> None:
+        """Keep count of what waits: the status row asks four times a second."""
+        self._spooled_tokens += sign * (chunk.tokens or 0)
+        self._uncounted += sign * (chunk.tokens is None)
 
     def _open(self, chunk: Chunk) -> list[Delivery]:
         if chunk.channel is Channel.CONTENT:

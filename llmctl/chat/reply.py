@@ -254,6 +254,7 @@ class LiveReply:
             waiting_chars=turn.waiting,
             tokens_per_s=timing.tokens_per_s,
             seconds=timing.duration_s - timing.paused_s,
+            silent_s=self.session.silence(),
             draft=self._draft.text,
             hint=self._hint,
             queued=tuple(self._draft.queued),

@@ -19,6 +19,9 @@ CARET = "▏"
 MODEL_CELLS = 28
 """Cells of the model's name at the most."""
 
+SILENCE_S = 5.0
+"""Seconds without a token after which a reply that had begun is said to be silent."""
+
 SEPARATOR = " · "
 
 
@@ -52,6 +55,7 @@ _PAUSED = frozenset(
         State.ASKED,
     }
 )
+_BEGUN = frozenset({State.THINKING, State.STREAMING})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +70,7 @@ class Facts:
         waiting_chars: characters of them.
         tokens_per_s: how fast it comes; None if that is not known.
         seconds: how long it has taken, pauses not counted.
+        silent_s: for how long nothing has come.
         draft: what the person types.
         queued: what will be sent when the reply has ended.
         held: what is held by a held pause.
@@ -79,6 +84,7 @@ class Facts:
     waiting_chars: int = 0
     tokens_per_s: float | None = None
     seconds: float = 0.0
+    silent_s: float = 0.0
     draft: str = ""
     queued: tuple[str, ...] = ()
     held: str = "connection held"
@@ -186,11 +192,13 @@ def _figures(facts: Facts, words: _Words) -> list[_Field]:
 
 def _progress(facts: Facts, words: _Words) -> list[_Field]:
     streams = facts.state is State.STREAMING
+    silent = facts.state in _BEGUN and facts.silent_s >= SILENCE_S
     rate = None if facts.tokens_per_s is None else f"{facts.tokens_per_s:.0f} tok/s"
     return [
         _Field(fit(facts.model, MODEL_CELLS), 8),
         _Field(words.at if streams else "", 4),
-        _Field(rate if streams and rate else "", 7),
+        _Field(f"nothing for {facts.silent_s:.0f}s" if silent else "", 2),
+        _Field(rate if streams and rate and not silent else "", 7),
         _Field(f"{facts.seconds:.1f}s", 6),
     ]
 

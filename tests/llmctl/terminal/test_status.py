@@ -91,6 +91,16 @@ def test_nothing_is_said_about_nothing() -> None:
     assert "tok/s" not in said(State.STREAMING, tokens_per_s=None)
 
 
+def test_a_reply_that_stopped_coming_is_said_to_be_silent() -> None:
+    row = "streaming · model · 412 tok · nothing for 12s · 7.1s · Space pause · Ctrl-C stop"
+    assert said(State.STREAMING, 100, silent_s=12.3) == row
+    assert "nothing for 12s" in said(State.THINKING, silent_s=12.3)
+    assert "nothing for 12s" in said(State.STREAMING, 50, silent_s=12.3)
+    assert "nothing" not in said(State.STREAMING, silent_s=4.9)
+    assert "nothing" not in said(State.WAITING, silent_s=12.3)
+    assert "nothing" not in said(State.PAUSED_HELD, silent_s=12.3)
+
+
 def test_the_model_asks() -> None:
     assert said(State.ASKED).startswith("PAUSED · the model asks")
     assert "type the answer" in said(State.ASKED)
