@@ -12,7 +12,8 @@ All run from just before the key is written to the terminal. The last two end wh
 are read from it, so that the kernel and this program are part of them; the first ends where
 the chat, which runs this file, notes the time on its way (the clock is the machine's).
 
-``--markdown`` plays headings, lists, tables and code instead of plain words.
+``--markdown`` plays headings, lists, tables and code instead of plain words. With ``--delay-ms 0``
+tokens come as fast as the chat takes them; each pause is then of a reply of its own.
 
 ``python benchmarks/pause_latency.py [--pauses 200] [--delay-ms 1] [--markdown]``
 """
@@ -80,8 +81,22 @@ def chat_that_notes(file: str) -> None:
     llmctl()
 
 
+def begin(chat: PtyProgram) -> None:
+    """Ask for a reply and wait until it comes."""
+    asked = len(chat.output)
+    chat.send("go\r")
+    chat.wait_for("streaming", timeout_s=30, since=asked)
+
+
+def stop(chat: PtyProgram) -> None:
+    """End the reply and wait until another can be asked for."""
+    before = len(chat.output)
+    chat.send_keys("ctrl-c")
+    chat.wait_for("/resume goes on", since=before)
+
+
 def pause(chat: PtyProgram, notes: Path) -> tuple[float, float, float]:
-    """Pause and go on; return the milliseconds to each of the three."""
+    """Pause; return the milliseconds to each of the three."""
     before = len(chat.output)
     pressed = chat.send_keys("space")
     paused = chat.wait_for("PAUSED at", since=before)
@@ -92,8 +107,6 @@ def pause(chat: PtyProgram, notes: Path) -> tuple[float, float, float]:
         for read in chat.reads
         if read.at_ns >= pressed and any(int(n) > last for n in WORD.findall(read.data))
     ]
-    chat.send_keys("space")
-    chat.wait_for("streaming", since=paused.end)
     reached = (int(notes.read_text().split()[-1]), paused.at_ns, max(new, default=pressed))
     state, painted, character = ((at_ns - pressed) / 1e6 for at_ns in reached)
     return state, painted, character
@@ -123,14 +136,19 @@ def main() -> None:
         command = cli.command("chat", "-m", model, "--on-pause", "hold")
         with PtyProgram(command, env=cli.env, cwd=cli.cwd, columns=100, rows=40) as chat:
             chat.wait_for_screen(">", timeout_s=30)
-            chat.send("go\r")
-            chat.wait_for("streaming", timeout_s=30)
+            begin(chat)
             figures = []
             for _ in range(wanted.pauses):
                 time.sleep(drawn.uniform(0.05, 0.25))
                 figures.append(pause(chat, notes))
-            chat.send_keys("ctrl-c")
-            chat.wait_for("stopped")
+                if wanted.delay_ms:
+                    paused = len(chat.output)
+                    chat.send_keys("space")
+                    chat.wait_for("streaming", since=paused)
+                else:
+                    stop(chat)
+                    begin(chat)
+            stop(chat)
             chat.send_keys("ctrl-d")
             chat.wait()
     states, painted, characters = zip(*figures, strict=True)
