@@ -26,7 +26,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 from llmctl.durations import parse_duration
-from llmctl.errors import UsageError
+from llmctl.errors import UsageError, reason
 from llmctl.events import Guarantee
 from llmctl.prices import Prices
 from llmctl.profiles import (
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from llmctl.environment import Environment
 
 FILE_NAME = "config.toml"
+
+_NAME_FILE = "Name another with --config or LLMCTL_CONFIG, or leave both out."
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
@@ -162,7 +164,7 @@ def parse(text: str, path: Path) -> tuple[dict[str, Any], Mapping[str, Profile]]
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path} is not TOML: {error}.") from error
+        raise UsageError(f"{path} is not TOML: {error}.", "Mend it in that line.") from error
     profiles = tables.pop("profiles", {})
     if not isinstance(profiles, dict):
         raise UsageError(f"{path}: profiles must be tables.", "Write [profiles.NAME].")
@@ -185,10 +187,11 @@ def read_text(path: Path, *, must_exist: bool = False) -> str:
         return path.read_text("utf-8")
     except FileNotFoundError as error:
         if must_exist:
-            raise UsageError(f"There is no configuration file {path}.") from error
+            raise UsageError(f"There is no configuration file {path}.", _NAME_FILE) from error
         return ""
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"The configuration file {path} can't be read: {error}.") from error
+        message = f"The configuration file {path} can't be read: {reason(error)}."
+        raise UsageError(message, _NAME_FILE) from error
 
 
 def _overrides(env: Environment, flags: Mapping[str, Any]) -> list[tuple[str, Any, str]]:
@@ -216,7 +219,8 @@ def _profile(name: str, table: object, path: Path) -> Profile:
     if base is not None:
         return replace(base, **{**known, "name": name})
     if "base_url" not in known:
-        raise UsageError(f"{where} has neither base_url nor preset.")
+        hint = "Add the server's base_url, or the preset that it is like."
+        raise UsageError(f"{where} has neither base_url nor preset.", hint)
     return Profile(name=name, **known)
 
 
@@ -236,7 +240,8 @@ def _value(name: str, value: object, kinds: _Kinds, where: str) -> Any:  # noqa:
     try:
         return kinds[name](value)
     except _WrongTypeError as error:
-        raise UsageError(f"{where} must be {error}, not {value!r}.") from error
+        hint = "'llmctl config show' tells what is in force, and where it was said."
+        raise UsageError(f"{where} must be {error}, not {value!r}.", hint) from error
     except UsageError as error:
         raise UsageError(f"{where}: {error.message}", error.hint) from error
 

@@ -49,5 +49,6 @@ def _replaced(text: str, path: list[str], value: object) -> str:
             table = table[name]
         table[path[-1]] = value
     except (TOMLKitError, TypeError, AttributeError) as error:
-        raise UsageError(f"'{'.'.join(path)}' is no place for a setting.") from error
+        hint = "Write SETTING, or profiles.NAME.SETTING."
+        raise UsageError(f"'{'.'.join(path)}' is no place for a setting.", hint) from error
     return tomlkit.dumps(document)

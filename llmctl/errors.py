@@ -16,7 +16,8 @@
     └── StrategyUnavailable     this strategy can't be used here: next rung   7
 
 An exception that is not in this tree (and no cancelation) is a bug and ends in exit 1.
-The sentence for the person is ``message``; the cause for us is ``__cause__``.
+The sentence for the person is ``message``; the cause for us is ``__cause__``. What a person
+can do something about says what, in ``hint``; a type checker sees to that.
 """
 
 from __future__ import annotations
@@ -53,12 +54,19 @@ class UsageError(LlmctlError):
     kind = "usage"
     exit_code = 2
 
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message, hint)
+        self.hint: str = hint
+
 
 class Refused(LlmctlError):
     """The back end understood and said no."""
 
     kind = "refused"
     exit_code = 3
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message, hint)
 
 
 class ContextFull(Refused):
@@ -76,7 +84,7 @@ class Denied(Refused):
         always: no request will be accepted (a wrong key, an exhausted quota).
     """
 
-    def __init__(self, message: str, hint: str | None = None, *, always: bool = False) -> None:
+    def __init__(self, message: str, hint: str, *, always: bool = False) -> None:
         super().__init__(message, hint)
         self.always = always
 
@@ -90,6 +98,9 @@ class Unreachable(LlmctlError):
 
     kind = "unreachable"
     exit_code = 4
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message, hint)
 
 
 class ConnectTimedOut(LlmctlError):
@@ -144,3 +155,10 @@ class StrategyUnavailable(LlmctlError):
 
     kind = "strategy"
     exit_code = 7
+
+
+def reason(error: OSError | ValueError) -> str:
+    """Return why a file can't be used, as the end of a sentence, without its name."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8 text"
+    return getattr(error, "strerror", None) or str(error)

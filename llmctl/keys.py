@@ -34,6 +34,9 @@ FILE_NAME = "keys.json"
 REDACTED = "[key]"
 _SHORTEST_SECRET = 6
 _SERVICE = "llmctl"
+_KEYS_ANEW = "Move it away and store the keys again with 'llmctl keys set'."
+_TRY_COMMAND = "Try the command by itself: the first line it prints is the key."
+_WITHOUT_KEYRING = "Store the key in the key file with 'llmctl keys set'."
 
 
 class Place(StrEnum):
@@ -169,9 +172,9 @@ def _read_keys(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise UsageError(f"The key file {path} can't be read.") from error
+        raise UsageError(f"The key file {path} can't be read.", _KEYS_ANEW) from error
     if not isinstance(stored, dict):
-        raise UsageError(f"The key file {path} is not an object of names.")
+        raise UsageError(f"The key file {path} is not an object of names.", _KEYS_ANEW)
     return stored
 
 
@@ -182,7 +185,7 @@ def _from_command(profile: Profile, _env: Environment) -> Key | None:
     words = shlex.split(command) if isinstance(command, str) else list(command)
     lines = _output_of(words, profile.name).splitlines()
     if not lines or not lines[0].strip():
-        raise Refused(f"The api_key_cmd of {profile.name} printed no key.")
+        raise Refused(f"The api_key_cmd of {profile.name} printed no key.", _TRY_COMMAND)
     return Key(lines[0].strip(), Place.COMMAND, "api_key_cmd")
 
 
@@ -198,14 +201,15 @@ def _output_of(words: list[str], name: str) -> str:
         )
     except subprocess.CalledProcessError as error:
         raise Refused(
-            f"The api_key_cmd of {name} failed with exit status {error.returncode}."
+            f"The api_key_cmd of {name} failed with exit status {error.returncode}.", _TRY_COMMAND
         ) from error
     except subprocess.TimeoutExpired as error:
         raise Refused(
-            f"The api_key_cmd of {name} took more than {COMMAND_PATIENCE_S:g} s."
+            f"The api_key_cmd of {name} took more than {COMMAND_PATIENCE_S:g} s.", _TRY_COMMAND
         ) from error
     except OSError as error:
-        raise Refused(f"The api_key_cmd of {name} can't be run: {error.strerror}.") from error
+        message = f"The api_key_cmd of {name} can't be run: {error.strerror}."
+        raise Refused(message, _TRY_COMMAND) from error
     return done.stdout
 
 
@@ -253,7 +257,8 @@ def _patiently(ask: Callable[[], str | None]) -> str | None:
     thread.start()
     thread.join(KEYRING_PATIENCE_S)
     if failures:
-        raise Refused(f"The system keyring failed: {failures[0]}.") from failures[0]
+        message = f"The system keyring failed: {failures[0]}."
+        raise Refused(message, _WITHOUT_KEYRING) from failures[0]
     if not answers:
         raise Refused(
             f"The system keyring did not answer within {KEYRING_PATIENCE_S:g} s.",

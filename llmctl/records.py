@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Self
 
 from llmctl.environment import open_private, private_dir
-from llmctl.errors import UsageError
+from llmctl.errors import UsageError, reason
 from llmctl.events import End, Position
 from llmctl.journal import (
     Header,
@@ -89,16 +89,32 @@ class Conversation:
     branches: tuple[StoredMessage, ...] = ()
 
 
+def _made(data: Path) -> Path:
+    """Return the data directory, which exists now.
+
+    Raises:
+        UsageError: there can't be one at that place.
+    """
+    try:
+        return private_dir(data)
+    except (FileExistsError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        message = f"{data} can't be the data directory: {reason(error)}."
+        raise UsageError(message, "Choose another folder with --home or LLMCTL_HOME.") from error
+
+
 class Records:
     """All conversations of a user.
 
     Args:
         data: the data directory.
         clock: seconds since the epoch.
+
+    Raises:
+        UsageError: ``data`` can't be a directory.
     """
 
     def __init__(self, data: Path, clock: Callable[[], float] = time.time) -> None:
-        self._folder = private_dir(private_dir(data) / JOURNALS)
+        self._folder = private_dir(_made(data) / JOURNALS)
         self._database = data / DATABASE
         self._opened: Store | None = None
         self._now = clock
@@ -422,7 +438,8 @@ class Records:
                 )
             case several:
                 names = ", ".join(id_ for _, id_ in several[:5])
-                raise UsageError(f"'{prefix}' stands for {len(several)} ids: {names}.")
+                message = f"'{prefix}' stands for {len(several)} ids: {names}."
+                raise UsageError(message, "Give more of its characters.")
 
     def _merge(self, rows: dict[str, dict[str, object]], reply: InFlight) -> None:
         header = reply.recorded.header

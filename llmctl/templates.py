@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any
 
 from llmctl.environment import Environment
-from llmctl.errors import UsageError
+from llmctl.errors import UsageError, reason
 from llmctl.events import Action
 from llmctl.profiles import nearest
 
@@ -47,6 +47,7 @@ _VARIABLE = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
 _PROMPT = "prompt"
 _ROLES = ("system", "user")
 _OPTIONS = ("temperature", "top_p", "seed", "max_tokens", "stop")
+_MEND = "'llmctl prompts show concise' shows how one is written."
 _KEYS = ("description", "role", "version", "variables", "options", "markers")
 
 
@@ -128,9 +129,10 @@ class Template:
         for name in given:
             if name not in known:
                 close = nearest(name, known)
+                listed = f"It has {', '.join(known)}." if known else "It has none: leave -V out."
                 raise UsageError(
                     f"The template '{self.name}' has no variable '{name}'.",
-                    f"Did you mean '{close}'?" if close else None,
+                    f"Did you mean '{close}'?" if close else listed,
                 )
         for name in known:
             if name not in given and name not in self.defaults:
@@ -175,7 +177,7 @@ def parse_template(name: str, path: Path) -> Template:
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"The template {path} can't be read: {error}.") from error
+        raise UsageError(f"The template {path} can't be read: {reason(error)}.", _MEND) from error
     parts = _FRONT.match(text)
     if parts is None:
         return Template(name=name, path=path, body=text.strip())
@@ -200,7 +202,7 @@ def _front_matter(text: str, path: Path) -> Mapping[str, Any]:
     try:
         front = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path}: the front matter is not TOML: {error}.") from error
+        raise UsageError(f"{path}: the front matter is not TOML: {error}.", _MEND) from error
     _known(front, _KEYS, str(path))
     for key in ("variables", "options", "markers"):
         if not isinstance(front.get(key, {}), dict):
@@ -220,7 +222,7 @@ def _known(table: Mapping[str, Any], names: tuple[str, ...], where: str) -> Mapp
 def _one_of(value: object, choices: tuple[str, ...] | list[Action], where: str) -> str:
     if isinstance(value, str) and value in choices:
         return value
-    raise UsageError(f"{where} must be one of {', '.join(choices)}, not {value!r}.")
+    raise UsageError(f"{where} must be one of {', '.join(choices)}, not {value!r}.", _MEND)
 
 
 def _count(value: object, where: str) -> int:

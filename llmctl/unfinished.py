@@ -56,7 +56,8 @@ def _take(generation: str, records: Records, foreground: Foreground) -> tuple[Jo
     try:
         return records.take(generation, foreground.on_broken_journal)
     except FileNotFoundError as error:
-        raise UsageError(f"Reply {generation} has just been ended elsewhere.") from error
+        hint = "'llmctl conversations list' shows how it stands."
+        raise UsageError(f"Reply {generation} has just been ended elsewhere.", hint) from error
 
 
 def _go_on(
@@ -150,7 +151,10 @@ def _named(id_: str, records: Records) -> InFlight | None:
             f"Reply {asked.generation} is no longer the last of its conversation.",
             f"Branch off with 'llmctl conversations fork {asked.generation}'.",
         )
-    raise UsageError(f"Reply {asked.generation} can't be gone on with: {asked.reply['cause']}.")
+    raise UsageError(
+        f"Reply {asked.generation} can't be gone on with: {asked.reply['cause']}.",
+        "Ask again: 'llmctl conversations show' has the question.",
+    )
 
 
 def _complete(id_: str, manner: Manner, config: Config, env: Environment, records: Records) -> int:

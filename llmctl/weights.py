@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llmctl.environment import Environment, write_private
-from llmctl.errors import UsageError
+from llmctl.errors import UsageError, reason
 from llmctl.progress import Tell, teller
 from llmctl.weights_pull import FILE_NAME, pull
 
@@ -50,7 +50,8 @@ def given(path: Path) -> Path:
             if file.read(len(_MAGIC)) == _MAGIC:
                 return path
     except OSError as error:
-        raise UsageError(f"{path} can't be read: {error.strerror}.") from error
+        message = f"{path} can't be read: {reason(error)}."
+        raise UsageError(message, "Write -m local:PATH.gguf.") from error
     raise UsageError(f"{path} is not a GGUF file.", "Write -m local:PATH.gguf.")
 
 

@@ -130,7 +130,7 @@ class Unavailable:
 
     def open(self, *_: Any, **__: Any) -> AbstractAsyncContextManager[Stream]:  # noqa: ANN401
         """Never come here: `ready` has said no."""
-        raise Unreachable("There is no back end.") from self._error
+        raise Unreachable("There is no back end.", "Name one with -m.") from self._error
 
     def discard(self, conditions: Mapping[str, Any]) -> None:
         """Nothing is kept."""

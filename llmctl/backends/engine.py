@@ -253,13 +253,13 @@ class Engine:
                 "The embedded engine is not installed.",
                 "Install it with: pip install 'llmctl[local]'",
             )
-        hint = None if self.log is None else f"The engine's log is {self.log}."
-        return Unreachable("The embedded engine can't load this model.", hint)
+        where = "Try --verbose." if self.log is None else f"The engine's log is {self.log}."
+        return Unreachable("The embedded engine can't load this model.", where)
 
 
 def _descriptor(pipe: IO[bytes] | None) -> int:
     if pipe is None:
-        raise Unreachable("The embedded engine was closed while it was starting.")
+        raise Unreachable("The embedded engine was closed while it was starting.", "Try again.")
     return pipe.fileno()
 
 

@@ -8,6 +8,8 @@ from http import HTTPStatus
 
 from llmctl.errors import ContextFull, Refused
 
+_ASK_OTHERWISE = "Check the options that were given; --verbose shows where it was refused."
+
 
 def check(status: int, content: bytes) -> None:
     """Let an answer pass, or raise what it means.
@@ -27,11 +29,11 @@ def check(status: int, content: bytes) -> None:
 def refusal(error: object) -> Refused:
     """Return what an error object of the engine means."""
     if not isinstance(error, Mapping):
-        return Refused("The embedded engine refused.")
+        return Refused("The embedded engine refused.", _ASK_OTHERWISE)
     if error.get("type") == "exceed_context_size_error":
         prompt, context = error.get("n_prompt_tokens"), error.get("n_ctx")
         return ContextFull(
             f"The prompt has {prompt} tokens, and the model's context holds {context}.",
             "Shorten the prompt, or start a new conversation.",
         )
-    return Refused(f"The embedded engine refused: {error.get('message')}")
+    return Refused(f"The embedded engine refused: {error.get('message')}", _ASK_OTHERWISE)

@@ -69,7 +69,7 @@ class OpenAiClient:
             )
         except (ImportError, ValueError, httpx2.InvalidURL) as error:
             message = f"The address or the proxy settings can't be used: {error}"
-            raise UsageError(message) from error
+            raise UsageError(message, "Check base_url, HTTPS_PROXY and NO_PROXY.") from error
         self._headers = _headers(profile, key, self._client.default_headers)
 
     @property

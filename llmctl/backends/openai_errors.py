@@ -66,6 +66,7 @@ _HINTS: Mapping[str, str] = {
     "store": "A response in the background has to be stored: leave out store=false.",
 }
 """What to do about a field that a server does not take."""
+_CHECK_REQUEST = "Check the model and the options; 'llmctl models probe' finds out what is taken."
 _CHECK_URL = "Check the URL; most servers want one that ends in /v1."
 
 
@@ -134,7 +135,8 @@ class Explainer:
         """Return the error that a reply's end really is; None if it is an end."""
         match reason:
             case "content_filter":
-                return Refused(f"{self.server} withheld the rest of the reply (content filter).")
+                withheld = f"{self.server} withheld the rest of the reply (content filter)."
+                return Refused(withheld, "What came is kept; ask in other words.")
             case "insufficient_system_resource":
                 return Overloaded(f"{self.server} has no room to finish the reply.")
             case "error" | "abort":
@@ -169,7 +171,7 @@ class Explainer:
                 f"{self.server} does not go on behind the beginning of a message: {said}",
                 "Choose a model that does, or allow --require best-effort.",
             )
-        hint = _HINTS.get(refused_field(body) or "")
+        hint = _HINTS.get(refused_field(body) or "", _CHECK_REQUEST)
         return Refused(said or f"{self.server} refused the request (HTTP {status}).", hint)
 
     def _key_refused(self, status: int, said: str) -> Refused:
@@ -204,7 +206,8 @@ class Explainer:
         if isinstance(error, httpx2.ProxyError):
             return Unreachable("The proxy did not connect.", "Check HTTPS_PROXY and NO_PROXY.")
         if isinstance(error, httpx2.UnsupportedProtocol):
-            return Unreachable("The URL has to begin with http:// or https://.")
+            hint = "Give the server's whole address in base_url."
+            return Unreachable("The URL has to begin with http:// or https://.", hint)
         for cause in _causes(error):
             match cause:
                 case ssl.SSLCertVerificationError(verify_message=why):

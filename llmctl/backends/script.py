@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from llmctl.backends.surrogates import well_formed
-from llmctl.errors import UsageError
+from llmctl.errors import UsageError, reason
 from llmctl.events import Channel, Chunk, Guarantee, Strategy
 
 _WORD = re.compile(r"\s*\S+|\s+\Z")
@@ -118,13 +118,15 @@ def script_from_file(path: Path) -> Script:
     try:
         source = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"The script {path} can't be read: {error}") from error
+        message = f"The script {path} can't be read: {reason(error)}."
+        raise UsageError(message, "Write -m scripted:FILE.") from error
     if not source.lstrip().startswith("{"):
         return script_from_text(path.name, source)
     try:
         return script_from_json(path.name, json.loads(source))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UsageError(f"{path} is not a script: {error}") from error
+        hint = "Plain text is a script too; JSON begins with {."
+        raise UsageError(f"{path} is not a script: {error}.", hint) from error
 
 
 def script_from_json(name: str, data: Mapping[str, Any]) -> Script:

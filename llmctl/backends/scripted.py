@@ -32,6 +32,7 @@ from llmctl.errors import (
 from llmctl.events import Channel, Chunk, Cursor, Guarantee, Strategy
 
 _BREATH = 64
+_SCRIPT = "Its faults say so: llmctl/backends/script.py tells them."
 """How many chunks may come before the loop has a turn."""
 
 
@@ -265,11 +266,11 @@ def _at_start(fault: Fault) -> LlmctlError | None:
     """Return the error that takes the place of a reply, if the fault is one."""
     match fault.kind:
         case FaultKind.REFUSE:
-            return Refused("The script refuses the request.")
+            return Refused("The script refuses the request.", _SCRIPT)
         case FaultKind.UNREACHABLE:
-            return Unreachable("The script can't be reached.")
+            return Unreachable("The script can't be reached.", _SCRIPT)
         case FaultKind.OVERLOADED:
-            return Overloaded("The script is overloaded.", retry_after=fault.retry_after_s)
+            return Overloaded("The script is overloaded.", _SCRIPT, retry_after=fault.retry_after_s)
         case FaultKind.DISCONNECT | FaultKind.STALL:
             return None
         case other:

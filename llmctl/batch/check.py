@@ -82,9 +82,10 @@ def _refuse(lines: InputLines, census: Census, faults: int) -> None:
         told = "\n  ".join(census.faults)
         more = f"\n  and {faults - _TOLD} more" if faults > _TOLD else ""
         what = "1 line" if faults == 1 else f"{faults} lines"
-        raise UsageError(f"{lines.path.name} has {what} that can't be used:\n  {told}{more}")
+        message = f"{lines.path.name} has {what} that can't be used:\n  {told}{more}"
+        raise UsageError(message, "Mend them; nothing was sent or spent.")
     if not census.rows and lines.is_whole:
-        raise UsageError(f"{lines.path} has no requests.")
+        raise UsageError(f"{lines.path} has no requests.", "Write one a line: text or JSON.")
 
 
 def estimated_tokens(row: Row) -> int:

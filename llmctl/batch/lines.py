@@ -13,7 +13,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO
 
-from llmctl.errors import UsageError
+from llmctl.errors import UsageError, reason
 
 LONGEST_LINE = 64 * 1024 * 1024
 """Bytes; a longer line is refused instead of being read into memory."""
@@ -51,7 +51,8 @@ class Shard:
         first, _, second = text.partition("/")
         if first.isdecimal() and second.isdecimal() and int(first) < int(second):
             return cls(int(first), int(second))
-        raise UsageError(f"--shard takes i/n with 0 ≤ i < n, not '{text}'.")
+        hint = "The first of four is --shard 0/4."
+        raise UsageError(f"--shard takes i/n with 0 ≤ i < n, not '{text}'.", hint)
 
     def span(self, size: int) -> tuple[int, int]:
         """Return the part of ``size`` bytes that is this shard's, as begin and end."""
@@ -109,7 +110,9 @@ class InputLines:
                 self._start, self._end = shard.span(size)
                 self._first = _count_lines(file, self._start) if self._start else 0
         except OSError as error:
-            raise UsageError(f"{path} can't be read: {error.strerror}.") from error
+            raise UsageError(
+                f"{path} can't be read: {reason(error)}.", "Name another file."
+            ) from error
         self.path = path
         self.is_whole = shard.count == 1
 

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Self
 from llmctl.batch.forms import id_of_line
 from llmctl.batch.lines import BadLine, InputLines
 from llmctl.batch.results import errors_path, is_complete, is_torn, replace_lines
-from llmctl.errors import UsageError
+from llmctl.errors import UsageError, reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def _opened(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
     except OSError as error:
-        raise UsageError(f"{path} can't be read: {error.strerror}.") from error
+        raise UsageError(f"{path} can't be read: {reason(error)}.", "Name another file.") from error
 
 
 def _take(places: _Places, number: int, file: BinaryIO) -> int:
@@ -139,7 +139,8 @@ def _what(line: bytes, name: str) -> tuple[str, bool]:
         row: dict[str, Any] = json.loads(line)
         return str(row["custom_id"]), is_complete(row)
     except (ValueError, KeyError, AttributeError, TypeError):
-        raise UsageError(f"{name} holds something else than results.") from None
+        hint = "Name OUTPUT files of 'llmctl batch', or result files of a Batch API."
+        raise UsageError(f"{name} holds something else than results.", hint) from None
 
 
 def _put_in_order(places: _Places, order: Path) -> int:
@@ -150,7 +151,8 @@ def _put_in_order(places: _Places, order: Path) -> int:
         try:
             id_ = id_of_line(line, is_json=lines.is_json)
         except BadLine as fault:
-            raise UsageError(f"{order.name} can't be used: line {line.number}: {fault}") from None
+            message = f"{order.name} can't be used: line {line.number}: {fault}"
+            raise UsageError(message, "--order takes the INPUT of the batch.") from None
         missing += not places.rank(id_, line.number)
     return missing
 

@@ -132,9 +132,10 @@ class Outcomes:
         self.tally.took(item.kept.duration_s)
 
     def _no_room(self, item: Item, error: OSError) -> None:
-        problem = Problem("output", f"OUTPUT can't be written: {error.strerror}.")
+        hint = "Make room and give the same command again: it goes on."
+        problem = Problem("output", f"OUTPUT can't be written: {error.strerror}.", hint)
         self.stops.move(
-            Stage.CUT, "output", ExitStatus.INTERNAL_ERROR, Unreachable(problem.message)
+            Stage.CUT, "output", ExitStatus.INTERNAL_ERROR, Unreachable(problem.message, hint)
         )
         self.stopped(item, problem)
 

@@ -20,7 +20,7 @@ from llmctl.batch.kept import Kept
 from llmctl.batch.row import Row
 from llmctl.batch.state import Ended
 from llmctl.environment import FILE_MODE
-from llmctl.errors import UsageError
+from llmctl.errors import UsageError, reason
 
 _OK = 200
 _BEGINS = b'{"custom_id":'
@@ -186,7 +186,9 @@ def open_output(path: Path) -> AppendFile:
     try:
         return AppendFile(path)
     except OSError as error:
-        raise UsageError(f"{path} can't be written: {error.strerror}.") from error
+        raise UsageError(
+            f"{path} can't be written: {reason(error)}.", "Name another file."
+        ) from error
 
 
 def whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:

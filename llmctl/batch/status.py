@@ -71,7 +71,7 @@ def status_of(output: Path, state: Path | None = None) -> BatchStatus:
     """
     folder = state or state_path(output)
     if not output.exists() and not folder.exists():
-        raise UsageError(f"There is no batch {output}.")
+        raise UsageError(f"There is no batch {output}.", "Name the OUTPUT of 'llmctl batch'.")
     complete = tokens = 0
     for used in _told(output, lambda row: row["response"]["body"].get("usage") or {}):
         complete += 1

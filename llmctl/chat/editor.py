@@ -120,5 +120,6 @@ def _read(file: Path, before: str) -> str:
     except OSError as error:
         raise UsageError(f"The edit is gone: {error.strerror}.", "/edit opens it again.") from error
     except UnicodeDecodeError as error:
-        raise UsageError("The edit is not UTF-8 text; nothing was changed.") from error
+        hint = "/edit opens it again."
+        raise UsageError("The edit is not UTF-8 text; nothing was changed.", hint) from error
     return text if before.endswith("\n") else text.removesuffix("\n")

@@ -10,7 +10,7 @@ import anyio.to_thread
 from llmctl.chat.copying import copy
 from llmctl.chat.history import History
 from llmctl.chat.port import OnChat
-from llmctl.errors import UsageError
+from llmctl.errors import UsageError, reason
 from llmctl.export import FORMS, exported
 from llmctl.extract import code_blocks
 from llmctl.replies import content_of
@@ -41,7 +41,8 @@ class OnRecords(OnChat):
         turns = int(argument or 1)
         question = history.rewind(turns)
         if question is None and turns:
-            raise UsageError(f"There are no {turns} messages of yours to go back.")
+            hint = "/history shows them."
+            raise UsageError(f"There are no {turns} messages of yours to go back.", hint)
         if question is None:
             self._chat.say("at the end of the conversation again")
             return
@@ -65,7 +66,8 @@ class OnRecords(OnChat):
                 partial(copy, text, chat.env, chat.write, plain=chat.plain)
             )
         except OSError as error:
-            raise UsageError(f"It can't be copied: {error.strerror}.") from error
+            hint = "/save FILE writes it into a file."
+            raise UsageError(f"It can't be copied: {reason(error)}.", hint) from error
         chat.say(said)
 
     def do_raw(self, argument: str) -> None:
@@ -149,7 +151,7 @@ def _last(texts: list[str], number: str, noun: str) -> str:
         raise UsageError(f"'{number}' is no number.", f"1 is the last {noun}.")
     if len(texts) < int(number or 1):
         only = f"is one {noun}" if len(texts) == 1 else f"are {len(texts) or 'no'} {noun}s"
-        raise UsageError(f"There {only}.")
+        raise UsageError(f"There {only}.", f"1 is the last {noun}.")
     return texts[-int(number or 1)]
 
 
@@ -167,4 +169,5 @@ def _write_file(path: Path, text: str, *, force: bool) -> None:
     except FileExistsError as error:
         raise UsageError(f"{path} is there already.", "-f before its name replaces it.") from error
     except OSError as error:
-        raise UsageError(f"{path} can't be written: {error.strerror}.") from error
+        hint = "Name another file."
+        raise UsageError(f"{path} can't be written: {reason(error)}.", hint) from error

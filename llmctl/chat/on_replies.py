@@ -22,14 +22,14 @@ class OnReplies(OnChat):
         '/resume best-effort' asks the model in words, if nothing better works here.
         """
         if self._chat.history.unfinished is None:
-            raise UsageError("No reply is unfinished.")
+            raise UsageError("No reply is unfinished.", "Type a message.")
         await self._chat.resume(_guarantee(argument) if argument else None)
 
     async def do_retry(self, argument: str) -> None:  # noqa: ARG002
         """Ask the last question again; the old reply stays in a branch."""
         question = self._chat.history.rewind()
         if question is None:
-            raise UsageError("There is no question yet.")
+            raise UsageError("There is no question yet.", "Type a message.")
         await self._chat.send(question)
 
     async def do_edit(self, argument: str) -> None:  # noqa: ARG002
@@ -64,7 +64,7 @@ class OnReplies(OnChat):
     def _need_unfinished(self) -> str:
         unfinished = self._chat.history.unfinished
         if unfinished is None:
-            raise UsageError("No reply is unfinished.")
+            raise UsageError("No reply is unfinished.", "Type a message.")
         return unfinished.recorded.header.request.messages[-1].content
 
 

@@ -21,7 +21,7 @@ from llmctl.batch.watchers import Bar, Events, Lines, Progress
 from llmctl.cli.invocation import Invocation
 from llmctl.config import Config
 from llmctl.environment import Environment
-from llmctl.errors import UsageError
+from llmctl.errors import UsageError, reason
 from llmctl.prices import Prices
 
 
@@ -102,7 +102,8 @@ def spooled(source: str, env: Environment, *, sharded: bool) -> Iterator[Path]:
         yield path
         return
     if sharded:
-        raise UsageError(f"--shard needs a file, not '{source}'.")
+        hint = "Write the lines into a file that every shard reads."
+        raise UsageError(f"--shard needs a file, not '{source}'.", hint)
     name = "stdin" if source == "-" else path.name
     with tempfile.TemporaryDirectory(prefix="llmctl-batch-") as folder:
         spool = Path(folder, name)
@@ -117,7 +118,7 @@ def _source(source: str, path: Path, env: Environment) -> BinaryIO:
     try:
         return path.open("rb")
     except OSError as error:
-        raise UsageError(f"{path} can't be read: {error.strerror}.") from error
+        raise UsageError(f"{path} can't be read: {reason(error)}.", "Name another file.") from error
 
 
 def a_file(output: Path, env: Environment) -> Path:
@@ -141,7 +142,8 @@ def number_or_auto(text: str) -> int | None:
         return None
     if text.isdecimal() and int(text) > 0:
         return int(text)
-    raise UsageError(f"--concurrency takes a number above 0 or auto, not '{text}'.")
+    hint = "auto finds out how much the server takes."
+    raise UsageError(f"--concurrency takes a number above 0 or auto, not '{text}'.", hint)
 
 
 def failures_of(text: str | None) -> tuple[int | None, float | None]:
@@ -158,7 +160,7 @@ def failures_of(text: str | None) -> tuple[int | None, float | None]:
     except ValueError:
         value = -1.0
     if value < 0 or (number == text and not value.is_integer()):
-        raise UsageError(f"--max-failures takes N or P%, not '{text}'.")
+        raise UsageError(f"--max-failures takes N or P%, not '{text}'.", "Write 10 or 5%.")
     return (int(value), None) if number == text else (None, value / 100)
 
 
@@ -175,7 +177,8 @@ def prices_of(text: str | None, config: Config) -> Prices | None:
     try:
         prompt, completion = map(float, text.split(","))
     except ValueError:
-        raise UsageError(f"--price takes IN,OUT, not '{text}'.") from None
+        hint = "Dollars for a million tokens, read and written: --price 0.5,1.5"
+        raise UsageError(f"--price takes IN,OUT, not '{text}'.", hint) from None
     return Prices(prompt, completion)
 
 
@@ -187,7 +190,8 @@ def choice(text: str, option: str, among: tuple[str, ...]) -> str:
     """
     if text in among:
         return text
-    raise UsageError(f"{option} takes {' or '.join(among)}, not '{text}'.")
+    hint = f"Without {option} it is {among[0]}."
+    raise UsageError(f"{option} takes {' or '.join(among)}, not '{text}'.", hint)
 
 
 def status_words(status: BatchStatus) -> str:

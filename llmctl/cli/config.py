@@ -69,7 +69,7 @@ def _first_valid(texts: list[str], path: Path) -> str:
             first_error = first_error or error
         else:
             return text
-    raise first_error or UsageError("There is nothing to write.")
+    raise first_error or UsageError("There is nothing to write.", "Give a value.")
 
 
 def _facts(config: Config, invocation: Invocation) -> dict[str, Any]:

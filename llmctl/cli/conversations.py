@@ -131,7 +131,8 @@ def delete(
 
     env = here(context).env
     if bool(ids) == (older_than is not None):
-        raise UsageError("Name conversations, or give --older-than.")
+        hint = "'llmctl conversations list' shows their ids."
+        raise UsageError("Name conversations, or give --older-than.", hint)
     with Records(env.data) as records:
         doomed = [records.find(id_) for id_ in ids or ()]
         if older_than is not None:
@@ -160,7 +161,8 @@ def chosen_conversation(
     if not last and id_ is None:
         return None
     if last and id_ is not None:
-        raise UsageError("-c and --conversation exclude each other.")
+        hint = "-c takes the newest, --conversation the one you name."
+        raise UsageError("-c and --conversation exclude each other.", hint)
     with Records(env.data) as records:
         found = records.find(id_) if id_ is not None else records.newest_conversation()
     if found is None and not may_be_new:
@@ -177,7 +179,8 @@ def unfinished_choice(*, keep: bool, drop: bool) -> Unfinished:
     from llmctl.run import Unfinished  # noqa: PLC0415  (start-up)
 
     if keep and drop:
-        raise UsageError("--keep and --drop exclude each other.")
+        hint = "--keep leaves the unfinished reply as it is, --drop forgets it."
+        raise UsageError("--keep and --drop exclude each other.", hint)
     if keep:
         return Unfinished.KEEP
     return Unfinished.DROP if drop else Unfinished.REFUSE
@@ -220,7 +223,8 @@ def _export(env: Environment, id_: str, form: str) -> None:
     from llmctl.records import Records  # noqa: PLC0415
 
     if form not in FORMS:
-        raise UsageError(f"--format is one of {', '.join(FORMS)}, not '{form}'.")
+        hint = f"Without --format it is {FORMS[0]}."
+        raise UsageError(f"--format is one of {', '.join(FORMS)}, not '{form}'.", hint)
     with Records(env.data) as records:
         conversation = records.whole(records.find(id_))
     show_text(env, exported(conversation, form))

@@ -15,6 +15,7 @@ from llmctl.keys import redact
 # How Typer ends a message about a word that it nearly knows.
 _SUGGESTION = re.compile(r" (?:Did you mean|\(Possible options:) (?P<names>.*)$", re.DOTALL)
 
+_DISK = "Check the place and the disk; 'llmctl doctor' looks at what it uses itself."
 _BUG = "This is a fault of the program; --verbose shows where it is."
 
 
@@ -42,7 +43,7 @@ def _explain(error: Exception) -> tuple[str, int]:
             return _explain_usage(error), ExitStatus.USAGE
         case OSError(strerror=str(reason)):
             what = f"{error.filename}: {reason}." if error.filename else f"{reason}."
-            return _told(what), ExitStatus.INTERNAL_ERROR
+            return _told(what, _DISK), ExitStatus.INTERNAL_ERROR
         case _:
             return _told(f"{type(error).__name__}: {error}", _BUG), ExitStatus.INTERNAL_ERROR
 

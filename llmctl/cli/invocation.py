@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 import typer
 from typer.core import TyperOption
 
+from llmctl.errors import UsageError
+
 if TYPE_CHECKING:
     from llmctl.config import Config
     from llmctl.environment import Environment
@@ -43,7 +45,13 @@ class Invocation:
         return self._env
 
     def move_home(self, folder: str) -> None:
-        """Keep data and configuration in one folder from now on."""
+        """Keep data and configuration in one folder from now on.
+
+        Raises:
+            UsageError: no folder is named.
+        """
+        if not folder:
+            raise UsageError("--home needs a folder.", "Leave it out for the usual places.")
         self._env = self.env.at_home(folder)
 
     def config(self, **flags: Any) -> Config:  # noqa: ANN401  (each setting has its own type)

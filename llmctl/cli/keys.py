@@ -71,7 +71,7 @@ def _read_key(name: str, env: Environment) -> str:
     text = _ask(name) if env.is_a_tty(env.stdin) else env.read_input()
     key = text.strip()
     if not key or len(key.split()) != 1:
-        raise UsageError("A key is one word; nothing was stored.")
+        raise UsageError("A key is one word; nothing was stored.", "Paste it, or pipe it in.")
     return key
 
 
@@ -81,4 +81,6 @@ def _ask(name: str) -> str:
         try:
             return getpass(f"Key for {name} (not shown): ")
         except (EOFError, GetPassWarning) as error:
-            raise UsageError("No key was given; nothing was stored.") from error
+            raise UsageError(
+                "No key was given; nothing was stored.", "Paste it, or pipe it in."
+            ) from error

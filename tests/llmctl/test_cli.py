@@ -86,7 +86,16 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
         (["prompts", "show", "consise"], "no template 'consise'", "Did you mean 'concise'?"),
         (["keys", "set", "opnai"], "No back end is called 'opnai'", "Did you mean 'openai'?"),
         (["keys", "remove", "groq"], "No key is stored for 'groq'", "keys list"),
-        (["--config", "no.toml", "config", "show"], "There is no configuration file", ""),
+        (["--config", "no.toml", "config", "show"], "There is no configuration file", "--config"),
+        (["--config", ".", "config", "show"], "can't be read: Is a directory.", "--config"),
+        (["--home", "", "config", "show"], "--home needs a folder.", "usual places"),
+        (["--home", "/dev/null", "conversations", "list"], "can't be the data dir", "--home"),
+        (["--home", "/proc/none", "run", "-m", "scripted:x", "hi"], "/proc/none", "--home"),
+        (["run", "-m", "scripted:none", "hi"], "none can't be read: No such file", "scripted:FILE"),
+        (["conversations", "delete"], "Name conversations", "conversations list"),
+        (["conversations", "export", "x", "--format", "doc"], "--format is one of", "Without"),
+        (["batch", "--shard", "2/2", "x", "-o", "y"], "--shard takes i/n", "0/4"),
+        (["batch", "status", "none.jsonl"], "There is no batch", "OUTPUT"),
         (["config", "set", "modle", "x"], "modle is not a setting", "Did you mean 'model'?"),
         (["config", "set", "timeout", "soon"], "'soon' is not a duration", "500ms"),
     ],
@@ -100,8 +109,9 @@ def test_a_mistake_is_one_sentence_and_one_hint(
     assert (done.status, done.text) == (2, "")
     assert lines[0].startswith("llmctl: ")
     assert sentence in lines[0]
-    assert len(lines) == 1 + bool(hint)
-    assert hint in lines[-1]
+    assert len(lines) == 2
+    assert lines[1].startswith("hint: ")
+    assert hint in lines[1]
 
 
 def test_a_group_without_a_command_shows_its_help(tmp_path: Path) -> None:

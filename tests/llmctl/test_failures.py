@@ -13,24 +13,20 @@ from tests.support.fake_environment import fake_environment
 @pytest.mark.parametrize(
     ("error", "status"),
     [
-        (UsageError("No."), 2),
-        (Refused("No."), 3),
-        (Unreachable("No."), 4),
-        (BelowRequire("No."), 7),
-        (LlmctlError("No."), 1),
+        (UsageError("No.", "Do."), 2),
+        (Refused("No.", "Do."), 3),
+        (Unreachable("No.", "Do."), 4),
+        (BelowRequire("No.", "Do."), 7),
+        (LlmctlError("No.", "Do."), 1),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-def test_an_error_of_ours_is_its_sentence(tmp_path: Path, error: LlmctlError, status: int) -> None:
+def test_an_error_of_ours_is_its_sentence_and_its_hint(
+    tmp_path: Path, error: LlmctlError, status: int
+) -> None:
     with fake_environment(tmp_path) as fake:
         assert report(error, Invocation(fake.env)) == status
-        assert (fake.out, fake.err) == ("", "llmctl: No.\n")
-
-
-def test_the_hint_stands_in_a_line_of_its_own(tmp_path: Path) -> None:
-    with fake_environment(tmp_path) as fake:
-        report(Refused("No key.", "Set one."), Invocation(fake.env))
-        assert fake.err == "llmctl: No key.\nhint: Set one.\n"
+        assert (fake.out, fake.err) == ("", "llmctl: No.\nhint: Do.\n")
 
 
 def test_a_bug_is_called_one(tmp_path: Path) -> None:
@@ -44,7 +40,7 @@ def test_trouble_with_a_file_names_it(tmp_path: Path) -> None:
     error = OSError(errno.ENOSPC, "No space left on device", "/data/f")
     with fake_environment(tmp_path) as fake:
         assert report(error, Invocation(fake.env)) == 1
-        assert fake.err == "llmctl: /data/f: No space left on device.\n"
+        assert fake.err.startswith("llmctl: /data/f: No space left on device.\nhint: ")
 
 
 @pytest.mark.parametrize(
@@ -65,7 +61,7 @@ def test_no_key_is_in_any_message(tmp_path: Path, *, verbose: bool) -> None:
         invocation = Invocation(fake.env)
         invocation.verbose = verbose
         invocation.secrets.add("sk-secret-1")
-        report(Refused("401: sk-secret-1 is wrong."), invocation)
+        report(Refused("401: sk-secret-1 is wrong.", "Store another."), invocation)
         assert "sk-secret" not in fake.err
         assert "[key] is wrong." in fake.err
         assert ("Refused" in fake.err) is verbose

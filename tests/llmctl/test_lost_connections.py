@@ -40,7 +40,7 @@ from llmctl.turn import Mark, Phase, Turn
 from tests.support.screen import Screen
 
 T = TypeVar("T")
-LOST, GONE = Disconnected("lost"), Unreachable("gone")
+LOST, GONE = Disconnected("lost"), Unreachable("gone", "wait")
 STARTED = Started("g", "c", "m", "fake", "fake")
 
 

@@ -17,7 +17,7 @@ from llmctl.errors import (
 )
 from llmctl.retries import LONGEST_RETRY_AFTER_S, NO_PATIENCE, Patience, Retries
 
-LOST, GONE, BUSY = Disconnected("lost"), Unreachable("gone"), Overloaded("busy")
+LOST, GONE, BUSY = Disconnected("lost"), Unreachable("gone", "wait"), Overloaded("busy")
 
 
 def waits(*faults: LlmctlError, coming: bool = False) -> list[float]:
@@ -48,7 +48,7 @@ def test_a_reply_that_was_coming_outlives_a_minute_without_network(fault: Llmctl
 
 
 @pytest.mark.parametrize("coming", [False, True])
-@pytest.mark.parametrize("fault", [Refused("no"), BelowRequire("no")])
+@pytest.mark.parametrize("fault", [Refused("no", "ask otherwise"), BelowRequire("no")])
 def test_what_another_try_cannot_mend(fault: LlmctlError, *, coming: bool) -> None:
     assert waits(fault, coming=coming) == []
 
