@@ -67,9 +67,7 @@ class Talk:
         if sentence is None:
             return
         self._write(f"llmctl: {sentence}")
-        hint = _hint(finished)
-        if hint is not None:
-            self._write(f"hint: {hint}")
+        self._write(f"hint: {_hint(finished)}")
 
 
 def _sentence(finished: Finished) -> str | None:
@@ -90,7 +88,11 @@ def _sentence(finished: Finished) -> str | None:
             return None
 
 
-def _hint(finished: Finished) -> str | None:
+def _hint(finished: Finished) -> str:
     if finished.problem is not None and finished.problem.hint is not None:
         return finished.problem.hint
-    return f"Go on with 'llmctl resume {finished.generation}'." if finished.resumable else None
+    if finished.resumable:
+        return f"Go on with 'llmctl resume {finished.generation}'."
+    if finished.end is End.CONTEXT_FULL:
+        return "Begin a new conversation, or branch off earlier in this one."
+    return "This reply can't be gone on with: ask again."
