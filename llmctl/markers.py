@@ -186,13 +186,17 @@ def parse_markers(specs: Iterable[str]) -> dict[str, Action]:
     """Read ``TEXT[=pause|stop|ask]`` as the command line has it; no action means pause.
 
     Raises:
-        UsageError: a marker is empty. (``A=b`` with an unknown action is the text ``A=b``.)
+        UsageError: a marker is empty, or its action is none.
     """
     markers = {}
     for spec in specs:
-        text, _, action = spec.rpartition("=")
-        known = action in set(Action) and bool(_)
-        markers[text if known else spec] = Action(action) if known else Action.PAUSE
+        text, equals, action = spec.rpartition("=")
+        if not equals:
+            text, action = spec, Action.PAUSE
+        elif action not in set(Action):
+            hint = f"If the = belongs to the marker, add an action: '{spec}=pause'."
+            raise UsageError(f"'{action}' is no action of a marker: pause, stop or ask.", hint)
+        markers[text] = Action(action)
     if "" in markers:
         raise UsageError("A marker can't be empty.", "Write TEXT, or TEXT=pause, stop or ask.")
     return markers

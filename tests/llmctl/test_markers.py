@@ -173,13 +173,15 @@ def test_without_markers_all_is_text() -> None:
 
 
 def test_markers_on_the_command_line() -> None:
-    assert parse_markers(["A", "B=stop", "C=x", "D=ask", "E=F=pause"]) == {
+    assert parse_markers(["A", "B=stop", "D=ask", "E=F=pause"]) == {
         "A": Action.PAUSE,
         "B": Action.STOP,
-        "C=x": Action.PAUSE,
         "D": Action.ASK,
         "E=F": Action.PAUSE,
     }
+    for misspelt in ("C=x", "C=", "C=Stop", "<a=1>"):
+        with pytest.raises(UsageError, match="is no action"):
+            parse_markers([misspelt])
     for empty in ("", "=stop"):
         with pytest.raises(UsageError, match="empty"):
             parse_markers([empty])
