@@ -24,13 +24,23 @@ Id = Annotated[str, typer.Argument(metavar="ID", help="A conversation, or a uniq
 
 
 @app.command("list")
-def list_(context: typer.Context, *, as_json: AsJson = False) -> None:
+def list_(
+    context: typer.Context,
+    *,
+    older_than: Annotated[
+        str | None,
+        typer.Option(metavar="DURATION", help="Only those without activity for this long."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """List the conversations, the newest activity first."""
     from llmctl.records import Records  # noqa: PLC0415  (start-up)
 
     env = here(context).env
     with Records(env.data) as records:
         rows = records.conversations()
+    if older_than is not None:
+        rows = _older(rows, older_than)
     if as_json:
         env.say(json.dumps(rows, indent=2, ensure_ascii=False))
         return
@@ -136,7 +146,7 @@ def delete(
     with Records(env.data) as records:
         doomed = [records.find(id_) for id_ in ids or ()]
         if older_than is not None:
-            doomed = _older(records.conversations(), older_than)
+            doomed = [str(row["id"]) for row in _older(records.conversations(), older_than)]
         for conversation in doomed:
             records.delete(conversation)
             env.note(f"deleted {conversation}")
@@ -258,11 +268,11 @@ def _reply_at(conversation: Conversation, number: int) -> str:
     return found.reply
 
 
-def _older(rows: list[dict[str, object]], duration: str) -> list[str]:
+def _older(rows: list[dict[str, object]], duration: str) -> list[dict[str, object]]:
     from llmctl.durations import parse_duration  # noqa: PLC0415  (start-up)
 
     limit = time.time() - parse_duration(duration)
-    return [str(row["id"]) for row in rows if float(str(row["updated"])) < limit]
+    return [row for row in rows if float(str(row["updated"])) < limit]
 
 
 def _say(env: Environment, line: str) -> None:

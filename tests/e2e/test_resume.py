@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
@@ -121,6 +122,23 @@ def test_conversations_show_what_is_unfinished_and_delete_it(program: Program) -
     assert program.run("conversations", "list").text == ""
     assert program.run("resume", first["generation"]).returncode == 2
     assert not list((program.cli.data / "journals").glob("*.jsonl"))
+
+
+def test_what_is_old_is_listed_and_then_deleted(program: Program) -> None:
+    old, new = (
+        program.told("run", "-m", program.script(WORDS), "hi").events[0]["conversation"]
+        for _ in range(2)
+    )
+    with sqlite3.connect(program.cli.data / "conversations.db") as store:
+        store.execute("UPDATE conversation SET updated = updated - 7200 WHERE id = ?", [old])
+
+    def listed(*more: str) -> list[str]:
+        rows = json.loads(program.run("conversations", "list", "--json", *more).text)
+        return [row["id"] for row in rows]
+
+    assert listed("--older-than", "1h") == [old]
+    assert program.run("conversations", "delete", "--older-than", "1h").returncode == 0
+    assert listed() == [new]
 
 
 def test_nothing_had_come_yet(program: Program) -> None:
