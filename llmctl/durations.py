@@ -1,4 +1,4 @@
-"""Lengths of time as people write them: ``500ms``, ``90s``, ``5m``, ``1h``, plain seconds."""
+"""Lengths of time as people write them: ``500ms``, ``90s``, ``5m``, ``30d``; plain seconds."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from types import MappingProxyType
 
 from llmctl.errors import UsageError
 
-_SECONDS_PER = MappingProxyType({"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0})
-_DURATION = re.compile(r"(?P<number>\d+(?:\.\d*)?|\.\d+)\s*(?P<unit>ms|s|m|h|)", re.ASCII)
+_SECONDS_PER = MappingProxyType(
+    {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
+)
+_DURATION = re.compile(r"(?P<number>\d+(?:\.\d*)?|\.\d+)\s*(?P<unit>ms|s|m|h|d|)", re.ASCII)
 
 
 def parse_duration(text: str) -> float:
@@ -26,6 +28,6 @@ def parse_duration(text: str) -> float:
     if not math.isfinite(seconds):
         raise UsageError(
             f"'{text}' is not a duration.",
-            "Write seconds, or a number with ms, s, m or h: 500ms, 90s, 5m, 1h.",
+            "Write seconds, or a number with ms, s, m, h or d: 500ms, 90s, 5m, 1h, 30d.",
         )
     return seconds

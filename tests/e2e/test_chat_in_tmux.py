@@ -32,6 +32,7 @@ QUESTION = "Tell me a long story about a river."
 EMPTY = r"^> ?$\s*\Z"
 STREAMING = r"^streaming · "
 PAUSED = r"^PAUSED "
+STOPPED = rf"^/resume goes on(.*\n)*{EMPTY}"
 SHELL = rf"^{re.escape(PROMPT)} ?$\s*\Z"
 
 
@@ -191,7 +192,7 @@ def while_it_is_paused(tmux: Tmux) -> None:
     tmux.wait_for(PAUSED)
     suspend_and_come_back(tmux, PAUSED)
     tmux.press("C-c")
-    tmux.wait_for(rf"stopped(.*\n)*{EMPTY}")
+    tmux.wait_for(STOPPED)
     tmux.type("/undo", "Enter")
     tmux.wait_for(STREAMING)
     # A draft and Enter: the reply ends here, kept, and the draft is the next message.
@@ -212,7 +213,7 @@ def and_comes_back(tmux: Tmux) -> None:
     tmux.press("Space")
     tmux.wait_for(STREAMING)
     tmux.press("C-c")
-    tmux.wait_for(rf"stopped(.*\n)*{EMPTY}")
+    tmux.wait_for(STOPPED)
     # Ctrl-D on an empty line leaves; Ctrl-C twice does, too.
     tmux.press("C-d")
     tmux.wait_for(SHELL)

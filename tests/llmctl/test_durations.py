@@ -19,6 +19,7 @@ from llmctl.errors import UsageError
         ("1.5m", 90.0),
         ("1h", 3600.0),
         (" 2 H ", 7200.0),
+        ("30d", 2592000.0),
     ],
 )
 def test_what_people_write(text: str, seconds: float) -> None:
@@ -27,7 +28,7 @@ def test_what_people_write(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "-1", "-1s", "nan", "inf", "1e3", "1d", "5 min", "s", "1h30m", "٣s", "9" * 400, "1_000"],
+    ["", "-1", "-1s", "nan", "inf", "1e3", "1w", "5 min", "s", "1h30m", "٣s", "9" * 400, "1_000"],
 )
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(UsageError) as caught:
