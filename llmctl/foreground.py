@@ -34,11 +34,12 @@ from llmctl.events import (
 )
 from llmctl.journal import Header, Journal, NoJournal, Recorded
 from llmctl.output import Output
+from llmctl.ports import BackEnd
 from llmctl.profiles import Profile, Selection
 from llmctl.records import Records
 from llmctl.replies import content_of
 from llmctl.resume.ladder import Ladder, rungs
-from llmctl.session import GIVE_UP_FLUSH_S, SIGNAL_ENDS, BackEnd, Policy, Session
+from llmctl.session import GIVE_UP_FLUSH_S, SIGNAL_ENDS, Policy, Session
 from llmctl.store import StoredMessage
 from llmctl.talk import Talk, penalties_begin_anew
 from llmctl.templates import load_template

@@ -15,9 +15,9 @@ from llmctl.errors import UsageError
 from llmctl.events import Action
 from llmctl.foreground import Foreground, Manner
 from llmctl.journal import Header, Journal, JournalBusy, NoJournal
+from llmctl.ports import BackEnd
 from llmctl.profiles import Selection
 from llmctl.records import Conversation, Records, new_id
-from llmctl.session import BackEnd
 from llmctl.targets import target_of
 from llmctl.turn import Turn
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from llmctl.events import Delta, Event, Finished, Paused, Started
-from llmctl.session import View
+from llmctl.ports import View
 from llmctl.talk import at
 from llmctl.turn import Mark
 

@@ -11,8 +11,8 @@ from llmctl.capabilities import LLAMA_SERVER, Capabilities, Memory
 from llmctl.environment import Environment, private_dir
 from llmctl.errors import LlmctlError, Unreachable
 from llmctl.events import Guarantee, Strategy
+from llmctl.ports import BackEnd, Stream
 from llmctl.profiles import Api, Profile, Selection
-from llmctl.session import BackEnd, Stream
 
 
 async def fetch(selection: Selection, env: Environment) -> None:

@@ -50,7 +50,7 @@ SHORTEST_REUSE = 64
 
 
 class Embedded:
-    """A model in a child process; satisfies `llmctl.session.BackEnd`.
+    """A model in a child process; satisfies `llmctl.ports.BackEnd`.
 
     Args:
         model: the GGUF file, or what obtains it (called by `ready`, so that no clock runs).
@@ -136,7 +136,7 @@ class Embedded:
         by: Strategy | None = None,
         saved: Mapping[str, Any] | None = None,
     ) -> AsyncIterator[EngineStream]:
-        """Ask for a reply, or for the rest of one; see `llmctl.session.BackEnd.open`.
+        """Ask for a reply, or for the rest of one; see `llmctl.ports.BackEnd.open`.
 
         ``max_tokens`` bounds what this call generates. A continuation's conditions also say
         what it has ``earned``.

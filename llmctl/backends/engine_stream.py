@@ -26,7 +26,7 @@ _POLL_S = 0.005
 
 
 class EngineStream:
-    """A reply that is being generated; satisfies `llmctl.session.Stream`.
+    """A reply that is being generated; satisfies `llmctl.ports.Stream`.
 
     Attributes:
         conditions: on what an exact replay depends; known once it has begun.

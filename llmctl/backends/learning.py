@@ -22,7 +22,7 @@ from llmctl.profiles import Profile, is_on_this_machine
 
 
 class LearningBackEnd:
-    """A chat back end that learns what its server can do; satisfies `session.BackEnd`.
+    """A chat back end that learns what its server can do; satisfies `llmctl.ports.BackEnd`.
 
     Attributes:
         name: the profile's name.

@@ -176,7 +176,7 @@ class _Way:
 
 
 class LlamaServer:
-    """A llama-server, asked natively; satisfies `llmctl.session.BackEnd`.
+    """A llama-server, asked natively; satisfies `llmctl.ports.BackEnd`.
 
     Attributes:
         name: the profile's name.
@@ -233,7 +233,7 @@ class LlamaServer:
         by: Strategy | None = None,
         saved: Mapping[str, Any] | None = None,
     ) -> AsyncIterator[LlamaStream]:
-        """Ask for a reply, or for the rest of one; see `llmctl.session.BackEnd.open`.
+        """Ask for a reply, or for the rest of one; see `llmctl.ports.BackEnd.open`.
 
         Leaving ends the run at the server, unless its connection was lost: then the server
         goes on with it, and the cursor of the last chunk finds it again.

@@ -43,7 +43,7 @@ Keep = Callable[[], Awaitable[Mapping[str, Any] | None]]
 
 
 class LlamaStream:
-    """A reply that is being generated; satisfies `llmctl.session.Stream`.
+    """A reply that is being generated; satisfies `llmctl.ports.Stream`.
 
     Attributes:
         conditions: on what a resume may build; known once it has begun.

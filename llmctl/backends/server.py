@@ -22,8 +22,8 @@ from llmctl.backends.token_counts import TokenCounter
 from llmctl.conversation import Prefix, Request
 from llmctl.errors import Refused
 from llmctl.events import Guarantee, Strategy
+from llmctl.ports import Stream
 from llmctl.profiles import Profile, TokenCounts
-from llmctl.session import Stream
 
 if TYPE_CHECKING:
     import httpx2

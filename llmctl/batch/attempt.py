@@ -25,10 +25,11 @@ from llmctl.events import (
     Mode,
     Started,
 )
+from llmctl.ports import BackEnd, Opened
 from llmctl.resume.ladder import Ladder
 from llmctl.resume.rung import Rung
 from llmctl.retries import NO_PATIENCE
-from llmctl.session import BackEnd, Opened, Policy, Session
+from llmctl.session import Policy, Session
 from llmctl.tracing import Tracing
 from llmctl.turn import Turn
 from llmctl.watched import watched

@@ -9,7 +9,7 @@ from llmctl.backends.fold import Fold
 from llmctl.backends.rows import RowServer, RowTarget
 from llmctl.batch.limiter import Limiter
 from llmctl.batch.row import Row
-from llmctl.session import BackEnd
+from llmctl.ports import BackEnd
 
 
 class Backs(Protocol):

@@ -47,13 +47,14 @@ from llmctl.events import (
 )
 from llmctl.journal import Header, Journal, NoJournal, Recorded
 from llmctl.output import Output
+from llmctl.ports import BackEnd
 from llmctl.prices import Cost, cost_of
 from llmctl.profiles import Selection
 from llmctl.records import new_id
 from llmctl.replies import content_of
 from llmctl.resume.ladder import Ladder, rungs
 from llmctl.run import SEEDS
-from llmctl.session import BackEnd, Policy, Session
+from llmctl.session import Policy, Session
 from llmctl.targets import selection_of, target_of
 from llmctl.terminal.prompt_line import Answer, Kind, PromptLine
 from llmctl.terminal.screen import Surface

@@ -19,9 +19,10 @@ from llmctl.errors import UsageError
 from llmctl.foreground import KeyFor
 from llmctl.journal import JournalBusy
 from llmctl.output import Output
+from llmctl.ports import BackEnd
 from llmctl.profiles import Selection
 from llmctl.records import Records
-from llmctl.session import GIVE_UP_FLUSH_S, BackEnd
+from llmctl.session import GIVE_UP_FLUSH_S
 from llmctl.targets import selection_of
 from llmctl.templates import load_template
 from llmctl.terminal.prompt_line import PromptLine

@@ -11,7 +11,7 @@ from llmctl.turn import Mark
 
 
 class ChatView:
-    """A `llmctl.session.View` on a screen.
+    """A `llmctl.ports.View` on a screen.
 
     Args:
         screen: where text goes.

@@ -12,8 +12,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from llmctl.events import Guarantee, Strategy
+from llmctl.ports import BackEnd, Opened
 from llmctl.resume.rung import Standing, paid_again
-from llmctl.session import BackEnd, Opened
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from llmctl.events import Guarantee, Strategy
+from llmctl.ports import BackEnd, Opened
 from llmctl.resume.rung import Standing
-from llmctl.session import BackEnd, Opened
 
 
 class ReadOn:

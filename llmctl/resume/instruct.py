@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 
 from llmctl.conversation import Message
 from llmctl.events import Channel, Chunk, Guarantee, Strategy
+from llmctl.ports import BackEnd, Opened
 from llmctl.resume.rung import Standing
-from llmctl.session import BackEnd, Opened
 
 LONGEST_OVERLAP = 400
 """Characters of the known text's end that are looked for."""

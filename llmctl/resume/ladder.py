@@ -15,12 +15,12 @@ from typing import Any
 from llmctl.conversation import Prefix, Request
 from llmctl.errors import BelowRequire, PrefixRefused, Refused, StrategyUnavailable
 from llmctl.events import Guarantee, Strategy
+from llmctl.ports import BackEnd, Opened
 from llmctl.resume.continuation import Continuation
 from llmctl.resume.cursor import ReadOn
 from llmctl.resume.instruct import Instruct
 from llmctl.resume.replay import Replay
 from llmctl.resume.rung import Rung, Standing
-from llmctl.session import BackEnd, Opened
 
 _SAME_RUN = {Strategy.CURSOR, Strategy.REPLAY}
 """Ways that show one run from its beginning to its end."""

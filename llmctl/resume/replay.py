@@ -14,8 +14,8 @@ from contextlib import asynccontextmanager
 from llmctl.conversation import Prefix
 from llmctl.errors import StrategyUnavailable
 from llmctl.events import Channel, Chunk, Guarantee, Strategy
+from llmctl.ports import BackEnd, Opened
 from llmctl.resume.rung import Standing, paid_again
-from llmctl.session import BackEnd, Opened
 
 
 class Replay:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from llmctl.conversation import Prefix, Request
 from llmctl.events import Guarantee, Strategy, Usage
-from llmctl.session import BackEnd, Opened, Stream
+from llmctl.ports import BackEnd, Opened, Stream
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ import pytest
 
 from llmctl.conversation import Message, Options, Request
 from llmctl.events import Strategy
+from llmctl.ports import BackEnd
 from llmctl.profiles import PRESETS, Api
-from llmctl.session import BackEnd
 from tests.support.cuts import gone_on, ladder_of, received, whole
 from tests.support.dialects import DIALECTS, Dialect, back_end
 from tests.support.oracle_server import OracleServer

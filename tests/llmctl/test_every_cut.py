@@ -18,9 +18,9 @@ from llmctl.backends.completions import CompletionsBackEnd
 from llmctl.backends.responses import ResponsesBackEnd
 from llmctl.conversation import Message, Options, Prefix, Request
 from llmctl.events import Guarantee, Strategy
+from llmctl.ports import BackEnd
 from llmctl.profiles import PRESETS, PrefixDialect, Profile
 from llmctl.resume.ladder import Ladder
-from llmctl.session import BackEnd
 from tests.support import oracle
 from tests.support.cuts import Trial, Witness, climb, gone_on, ladder_of, received, whole
 from tests.support.oracle_responses import Keeping

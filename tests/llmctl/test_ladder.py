@@ -10,8 +10,8 @@ import pytest
 
 from llmctl.conversation import Message, Prefix, Request
 from llmctl.events import Guarantee, Strategy
+from llmctl.ports import BackEnd
 from llmctl.resume.ladder import Ladder, rungs
-from llmctl.session import BackEnd
 
 REQUEST = Request("local", (Message("user", "Hi"),))
 

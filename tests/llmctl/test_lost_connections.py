@@ -35,7 +35,8 @@ from llmctl.events import (
     Strategy,
 )
 from llmctl.journal import NoJournal
-from llmctl.session import Opened, Policy, Session
+from llmctl.ports import Opened
+from llmctl.session import Policy, Session
 from llmctl.turn import Mark, Phase, Turn
 from tests.support.screen import Screen
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from llmctl.backends.chat import ChatBackEnd
 from llmctl.backends.completions import CompletionsBackEnd
 from llmctl.backends.responses import ResponsesBackEnd
+from llmctl.ports import BackEnd
 from llmctl.profiles import PRESETS, Api, Profile
-from llmctl.session import BackEnd
 from tests.support.oracle_responses import Keeping
 from tests.support.oracle_server import OracleServer, Settings
 from tests.support.oracle_wire import GEMINI_REJECTION, Feature, Prefill
