@@ -30,9 +30,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
-from anyio import to_thread
 
-from llmctl.backends.chat_stream import CLOSE_S
 from llmctl.backends.engine_reply import ChatReader, CompletionReader, Reader
 from llmctl.backends.engine_request import (
     EMPTY,
@@ -45,8 +43,9 @@ from llmctl.backends.engine_request import (
     sampler,
     seeded,
 )
+from llmctl.backends.late import openai_client
 from llmctl.backends.llamacpp_stream import LlamaStream
-from llmctl.backends.server import CONNECT_TIMEOUT_S, new_client
+from llmctl.backends.server import CONNECT_TIMEOUT_S
 from llmctl.backends.speller import Speller
 from llmctl.conversation import Prefix, Request
 from llmctl.errors import (
@@ -207,10 +206,7 @@ class LlamaServer:
         self.name = profile.name
         self._profile = profile
         self._root = profile.base_url.rstrip("/").removesuffix("/v1")
-        self._key = key
-        self._connect_timeout_s = connect_timeout_s
-        self._made: OpenAiClient | None = None
-        self._making = anyio.Lock()
+        self._client = openai_client(profile, key, connect_timeout_s)
         self._meta: tuple[Any, Any] | None = None
         self._left: set[str] = set()
         self._free: list[str] = []
@@ -221,7 +217,7 @@ class LlamaServer:
         Raises:
             LlmctlError: the address, the key or the proxy settings can't be used.
         """
-        await self._client()
+        await self._client.get()
 
     @asynccontextmanager
     async def open(
@@ -242,7 +238,7 @@ class LlamaServer:
             StrategyUnavailable: this way to go on does not hold here.
             LlmctlError: the request was not accepted; see `llmctl.errors`.
         """
-        client = await self._client()
+        client = await self._client.get()
         request = seeded(request, again)
         here = await self._here(request)
         if by is Strategy.CURSOR:
@@ -267,9 +263,7 @@ class LlamaServer:
 
     async def aclose(self) -> None:
         """Close what connections are still open; lost runs go on, for a later resume."""
-        if self._made is not None:
-            with anyio.move_on_after(CLOSE_S, shield=True):
-                await self._made.aclose()
+        await self._client.aclose()
 
     # -- what is asked
 
@@ -280,7 +274,7 @@ class LlamaServer:
             Denied: it is no llama-server.
             LlmctlError: it can't be asked.
         """
-        client = await self._client()
+        client = await self._client.get()
         try:
             props = await _twice(lambda: client.get(f"{self._root}/props"))
         except Refused as refusal:
@@ -402,7 +396,7 @@ class LlamaServer:
         return Speller(partial(self._ask, model))
 
     async def _ask(self, model: str, path: str, body: Mapping[str, Any]) -> Any:  # noqa: ANN401  (JSON)
-        client = await self._client()
+        client = await self._client.get()
         asked = {"model": model, **body}
         return await _twice(lambda: client.ask(f"{self._root}{path}", asked))
 
@@ -511,14 +505,6 @@ class LlamaServer:
             runs.add(after.cursor.run)
         for run in runs:
             await self._end(client, run)
-
-    async def _client(self) -> OpenAiClient:
-        async with self._making:
-            if self._made is None:
-                self._made = await to_thread.run_sync(
-                    new_client, self._profile, self._key, self._connect_timeout_s
-                )
-        return self._made
 
 
 def _behind_said(request: Request, prompt: Prompt, after: Prefix) -> Asked:

@@ -28,6 +28,7 @@ from anyio import to_thread
 from llmctl.backends.chat_body import Beginning, chat_body
 from llmctl.backends.chat_stream import CLOSE_S
 from llmctl.backends.completion_body import completion_body
+from llmctl.backends.late import new_client
 from llmctl.backends.probe_answers import (
     BLANKS,
     QUESTION,
@@ -41,7 +42,6 @@ from llmctl.backends.probe_answers import (
 from llmctl.backends.probe_completions import CompletionsProbe
 from llmctl.backends.probe_reading import read_answer
 from llmctl.backends.probe_responses import ResponsesProbe
-from llmctl.backends.server import new_client
 from llmctl.backends.token_prompt import spelling
 from llmctl.capabilities import LLAMA_SERVER, Capabilities, Outcome, Server
 from llmctl.conversation import Message, Options, Request

@@ -113,9 +113,9 @@ class ResponsesBackEnd(ServerBackEnd):
 
     async def aclose(self) -> None:
         """Cancel what nobody will read on; close what connections are still open."""
-        if self._over and self._made is not None:
+        if self._over and self._client.made is not None:
             for run in self._over:
-                await _cancel(self._made, run)
+                await _cancel(self._client.made, run)
         await super().aclose()
 
     async def _begin(self, client: OpenAiClient, request: Request) -> ServerStream:

@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
-
-import anyio
-from anyio import to_thread
 
 from llmctl.backends.chat_body import (
     COUNTING_FIELDS,
@@ -22,9 +20,9 @@ from llmctl.backends.chat_body import (
     beginning,
     chat_body,
 )
-from llmctl.backends.chat_stream import CLOSE_S
 from llmctl.backends.completion_body import completion_body
 from llmctl.backends.fold import Fold
+from llmctl.backends.late import Late
 from llmctl.backends.responses import WholeRest, read_on
 from llmctl.backends.responses_body import in_background
 from llmctl.backends.row_reader import ResponsesRowReader, RowReader
@@ -101,10 +99,7 @@ class RowServer:
         self.profile = profile
         self.hears = hears
         self.usage = profile.usage_in_stream
-        self._key = key
-        self._connect_timeout_s = connect_timeout_s
-        self._made: WireClient | None = None
-        self._making = anyio.Lock()
+        self._client = Late(partial(_client, profile, key, connect_timeout_s, hears.gate))
 
     def back_end(self, target: RowTarget) -> RowBackEnd:
         """Return the back end of one row."""
@@ -116,13 +111,7 @@ class RowServer:
         Raises:
             LlmctlError: the address, the key or the proxy settings can't be used.
         """
-        if self._made is None:
-            async with self._making:
-                if self._made is None:
-                    self._made = await to_thread.run_sync(
-                        _client, self.profile, self._key, self._connect_timeout_s, self.hears.gate
-                    )
-        return self._made
+        return await self._client.get()
 
     def leave_out(self, refusal: str, chosen: Container[str]) -> None:
         """Stop asking for a way of counting that a refusal names, unless the row chose it."""
@@ -135,9 +124,7 @@ class RowServer:
 
     async def aclose(self) -> None:
         """Close what connections are still open."""
-        if self._made is not None:
-            with anyio.move_on_after(CLOSE_S, shield=True):
-                await self._made.aclose()
+        await self._client.aclose()
 
 
 class RowBackEnd:

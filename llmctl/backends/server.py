@@ -1,8 +1,6 @@
 """What back ends of OpenAI's protocols share: the client, and one way to open a reply.
 
 Retries and time limits are the session's business; only the time to connect is ours.
-Nothing is imported before the client is wanted (``import openai`` takes half a second),
-and then in a thread, so that keys keep working meanwhile.
 """
 
 from __future__ import annotations
@@ -13,11 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-import anyio
-from anyio import to_thread
-
 from llmctl.backends.chat_body import COUNTING_FIELDS
-from llmctl.backends.chat_stream import CLOSE_S
+from llmctl.backends.late import openai_client
 from llmctl.backends.token_counts import TokenCounter
 from llmctl.conversation import Prefix, Request
 from llmctl.errors import Refused
@@ -82,11 +77,8 @@ class ServerBackEnd(ABC):
         self.accepts_seed = profile.accepts_seed
         self._profile = profile
         self.supports = self._supported()
-        self._key = key
-        self._connect_timeout_s = connect_timeout_s
         self._usage = profile.usage_in_stream
-        self._made: OpenAiClient | None = None
-        self._making = anyio.Lock()
+        self._client = openai_client(profile, key, connect_timeout_s)
 
     async def ready(self) -> None:
         """Load and set up the client, so that the first request need not wait for it.
@@ -94,7 +86,7 @@ class ServerBackEnd(ABC):
         Raises:
             LlmctlError: the address, the key or the proxy settings can't be used.
         """
-        await self._client()
+        await self._client.get()
 
     @asynccontextmanager
     async def open(
@@ -120,7 +112,7 @@ class ServerBackEnd(ABC):
             StrategyUnavailable: the server is not known to go on this way, or did not.
             LlmctlError: the request was not accepted; see `llmctl.errors`.
         """
-        stream = await self._answer(await self._client(), request, again or {}, after, by)
+        stream = await self._answer(await self._client.get(), request, again or {}, after, by)
         try:
             await stream.begin()
             yield stream
@@ -132,9 +124,7 @@ class ServerBackEnd(ABC):
 
     async def aclose(self) -> None:
         """Close what connections are still open."""
-        if self._made is not None:
-            with anyio.move_on_after(CLOSE_S, shield=True):
-                await self._made.aclose()
+        await self._client.aclose()
 
     @abstractmethod
     def _supported(self) -> Mapping[Strategy, Guarantee]:
@@ -150,14 +140,6 @@ class ServerBackEnd(ABC):
         by: Strategy | None,
     ) -> ServerStream:
         """Ask for a reply, or for what follows ``after``; see `open`."""
-
-    async def _client(self) -> OpenAiClient:
-        async with self._making:
-            if self._made is None:
-                self._made = await to_thread.run_sync(
-                    new_client, self._profile, self._key, self._connect_timeout_s
-                )
-        return self._made
 
     async def _insist(self, ask: Callable[[], Awaitable[httpx2.Response]]) -> httpx2.Response:
         """Ask; what was refused and nobody chose is left out from then on."""
@@ -185,25 +167,6 @@ class ServerBackEnd(ABC):
             trusts_usage=self._profile.token_counts is TokenCounts.USAGE,
             in_step=not request.options.stop,
         )
-
-
-def new_client(
-    profile: Profile,
-    key: str | None,
-    connect_timeout_s: float | None,
-    *,
-    keeps_connections: bool = True,
-) -> OpenAiClient:
-    """Make a client; slow, as long as `openai` has not been imported.
-
-    Raises:
-        LlmctlError: the address, the key or the proxy settings can't be used.
-    """
-    from llmctl.backends.openai_client import OpenAiClient  # noqa: PLC0415  (takes 0.5 s)
-
-    return OpenAiClient(
-        profile, key, connect_timeout_s=connect_timeout_s, keeps_connections=keeps_connections
-    )
 
 
 def names_usage(refusal: str) -> bool:
