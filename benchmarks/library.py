@@ -12,6 +12,9 @@ ratios. Times are not printed: they say more about the machine than about the li
     1.50    cancel from a thread to wake-up / ``call_soon_threadsafe`` to wake-up
 
 With ``--check`` the exit code says whether every limit holds.
+
+Where the library that this field has today is installed, it takes part (it needs Python 3.13):
+all but the waking from a thread, for which it has to be set up in another way.
 """
 
 from __future__ import annotations
@@ -30,16 +33,44 @@ import threading
 import time
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
 
-import cancelable_core
 from cancelable_core import Cancelable, CancelationToken
 
 CLOCK = time.thread_time  # what other programs take does not count
 ROUNDS = 101
 Program = Callable[[], Awaitable[float]]
+
+
+@dataclass(frozen=True)
+class Library:
+    """A library that takes part.
+
+    Attributes:
+        package: what is imported.
+        cancelable: its operations.
+        token: its tokens.
+        suffix: what stands behind the names of its figures.
+    """
+
+    package: str
+    cancelable: Any
+    token: Any
+    suffix: str = ""
+
+
+OURS = Library("cancelable_core", Cancelable, CancelationToken)
+
+
+def libraries() -> list[Library]:
+    """Return ours, and the peer where it is installed."""
+    if importlib.util.find_spec("hother") is None:
+        return [OURS]
+    peer = importlib.import_module("hother.cancelable")
+    return [OURS, Library(peer.__name__, peer.Cancelable, peer.CancelationToken, " (the peer)")]
 
 
 async def ratio(ours: Program, theirs: Program, rounds: int = ROUNDS) -> float:
@@ -77,28 +108,17 @@ def blocks(make: Callable[[], Any], number: int = 60) -> Program:
     return with_async if hasattr(make(), "__aenter__") else with_sync
 
 
-async def entering() -> dict[str, float]:
+async def entering(library: Library) -> dict[str, float]:
     bare = blocks(lambda: anyio.move_on_after(30))
-    token = CancelationToken()
+    kind, token = library.cancelable, library.token()
     variants: dict[str, Callable[[], Any]] = {
-        "with_timeout": lambda: Cancelable.with_timeout(30),
-        "with_token": lambda: Cancelable.with_token(token),
-        "timeout.combine(token)": lambda: Cancelable.with_timeout(30).combine(
-            Cancelable.with_token(token)
-        ),
+        "with_timeout": lambda: kind.with_timeout(30),
+        "with_token": lambda: kind.with_token(token),
+        "timeout.combine(token)": lambda: kind.with_timeout(30).combine(kind.with_token(token)),
     }
-    if sniff() == "asyncio":
+    if sniff() == "asyncio" and library is OURS:
         variants["asyncio.timeout"] = lambda: asyncio.timeout(30)
-    if (peer := load_peer()) is not None:
-        variants["the peer library's with_timeout"] = lambda: peer.with_timeout(30)
     return {name: await ratio(blocks(make), bare) for name, make in variants.items()}
-
-
-def load_peer() -> Any:
-    """The library this field has today, where it is installed."""
-    if importlib.util.find_spec("hother") is None:
-        return None
-    return importlib.import_module("hother.cancelable").Cancelable
 
 
 def sniff() -> str:
@@ -130,11 +150,11 @@ async def consume(source: Any) -> float:
     return CLOCK() - start
 
 
-async def streaming(count: int = 20_000) -> dict[str, float]:
-    async with Cancelable() as cancel:
+async def streaming(library: Library, count: int = 20_000) -> dict[str, float]:
+    async with library.cancelable() as cancel:
 
         async def ours() -> float:
-            return await consume(cancel.stream(numbers(count)))
+            return await consume(cancel.stream(numbers(count), buffer_partial=False))
 
         async def buffered() -> float:
             return await consume(cancel.stream(numbers(count), buffer_partial=True))
@@ -210,13 +230,13 @@ async def _wake_by_event(post: Callable[[Callable[[], object]], object]) -> floa
 # -- memory ------------------------------------------------------------------------------
 
 
-async def memory(number: int = 2000) -> dict[str, float]:
+async def memory(library: Library, number: int = 2000) -> dict[str, float]:
     async def bare(release: anyio.Event) -> None:
         with anyio.move_on_after(600):
             await release.wait()
 
     async def operation(release: anyio.Event) -> None:
-        async with Cancelable.with_timeout(600):
+        async with library.cancelable.with_timeout(600):
             await release.wait()
 
     await _bytes_a_task(operation, 50)
@@ -246,13 +266,16 @@ async def _bytes_a_task(
 
 
 def importing(rounds: int = 25) -> dict[str, float]:
-    # An installed package is compiled; a checkout may not be.
-    for package in (anyio, cancelable_core):
-        compileall.compile_dir(package.__path__[0], quiet=2)
-    programs = ("", "import anyio", "import cancelable_core")
+    names = [library.package for library in libraries()]
+    for name in ("anyio", *names):  # an installed package is compiled; a checkout may not be
+        compileall.compile_dir(importlib.import_module(name).__path__[0], quiet=2)
+    programs = ("", *(f"import {name}" for name in ("anyio", *names)))
     costs = [[_start(program) for program in programs] for _ in range(rounds)]
-    bare, theirs, ours = (statistics.median(column) for column in zip(*costs, strict=True))
-    return {"import": (ours - bare) / (theirs - bare)}
+    bare, theirs, *each = (statistics.median(column) for column in zip(*costs, strict=True))
+    return {
+        f"import{library.suffix}": (cost - bare) / (theirs - bare)
+        for library, cost in zip(libraries(), each, strict=True)
+    }
 
 
 def _start(code: str) -> float:
@@ -277,7 +300,13 @@ LIMITS = {
 
 
 async def measure() -> dict[str, float]:
-    return {**await entering(), **await streaming(), **await waking(), **await memory()}
+    """Measure everything that needs an event loop."""
+    found = await waking()
+    for library in libraries():
+        for part in (entering, streaming, memory):
+            figures = await part(library)
+            found |= {f"{name}{library.suffix}": value for name, value in figures.items()}
+    return found
 
 
 def main() -> int:
