@@ -25,12 +25,26 @@ def test_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int) -> No
     assert tally.altered <= 3
 
 
+@pytest.fixture(scope="module")
+def thousand() -> Tally:
+    """What was seen in all blocks: a single one may miss a way."""
+    return Tally()
+
+
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("block", range(20))
-def test_a_thousand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
-    tally = Tally()
+def test_a_thousand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, thousand: Tally, block: int
+) -> None:
+    altered = thousand.altered
     with quick_patience(monkeypatch):
         for seed in range(block * 50, block * 50 + 50):
-            play(draw(seed), tmp_path / str(seed), tally)
-    assert tally.ways.keys() >= WAYS
-    assert tally.altered <= 8
+            play(draw(seed), tmp_path / str(seed), thousand)
+    assert thousand.altered - altered <= 8
+
+
+@pytest.mark.exhaustive
+def test_the_thousand_went_on_in_every_way(thousand: Tally) -> None:
+    if thousand.shares < 2000:
+        pytest.skip("they were not all played")
+    assert thousand.ways.keys() >= WAYS
