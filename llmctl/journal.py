@@ -240,6 +240,14 @@ class Recorded:
             self.chunks[-1] = replace(self.chunks[-1], tokens=None, ids=None)
 
     @property
+    def stopped(self) -> bool:
+        """Whether a marker ended it: one that stops has acted where it stands."""
+        return any(
+            found["action"] == Action.STOP and found["end"] == self.mark.model
+            for found in self.markers_found
+        )
+
+    @property
     def finished(self) -> bool:
         """Whether the back end's end of the reply was received."""
         return any(chunk.finish_reason for chunk in self.chunks[-1:])
@@ -637,6 +645,7 @@ def _chunk(record: Mapping[str, Any]) -> Chunk:
 def _marker(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the record of a marker, all of which is wanted later."""
     _mark(record["mark"]), _typed(record["marker"], str), _typed(record["end"], int)
+    Action(record["action"])
     return dict(record)
 
 

@@ -317,11 +317,13 @@ class Store:
         """Return (kind, id) of all conversations and generations whose id begins so."""
         rows = self._db.execute(
             """
-            SELECT 'conversation' AS kind, id FROM conversation WHERE substr(id, 1, ?1) = ?2
+            SELECT 'conversation' AS kind, id FROM conversation
+                WHERE substr(id, 1, length(:prefix)) = :prefix
             UNION ALL
-            SELECT 'generation', id FROM generation WHERE substr(id, 1, ?1) = ?2
+            SELECT 'generation', id FROM generation
+                WHERE substr(id, 1, length(:prefix)) = :prefix
             """,
-            (len(prefix), prefix),
+            {"prefix": prefix},
         )
         return [(row["kind"], row["id"]) for row in rows]
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from llmctl.backends.choose import Unavailable
 from llmctl.config import Config
 from llmctl.conversation import Request
 from llmctl.environment import Environment
 from llmctl.errors import UsageError
-from llmctl.events import End
+from llmctl.events import Action, End, Mode
 from llmctl.foreground import Foreground, Manner
 from llmctl.journal import Journal, JournalBusy, Recorded
 from llmctl.records import InFlight, Records
 from llmctl.targets import selection_of
-from llmctl.turn import Turn
+from llmctl.turn import Phase, Turn
 
 HALF_A_CHARACTER = 3
 """Tokens that it has at most: a character has four bytes in UTF-8."""
@@ -65,19 +67,16 @@ def _go_on(
 ) -> int:
     header, manner = recorded.header, foreground.manner
     request = request_to_go_on_with(recorded, journal, max_tokens)
-    turn = Turn(
+    turn = turn_to_go_on_with(
+        recorded,
         header.markers if manner.markers is None else manner.markers,
         mode=foreground.mode,
         pause_after=manner.pause_after,
         bound=request.options.max_tokens,
-        mark=recorded.mark,
     )
-    for chunk in recorded.chunks:
-        turn.receive(chunk)
     selection = selection_of(header.target, foreground.config, foreground.env)
-    back_end = (
-        Unavailable() if turn.received.finished else foreground.back_end(selection, stored=True)
-    )
+    is_here = turn.received.finished or turn.phase is Phase.ENDED
+    back_end = Unavailable() if is_here else foreground.back_end(selection, stored=True)
     ladder = foreground.ladder(request, back_end)
     ladder.conditions, ladder.saved = recorded.conditions, recorded.saved
     ladder.guarantee = recorded.guarantee
@@ -108,6 +107,31 @@ def request_to_go_on_with(
         journal.bound(bound)
         recorded.raise_bound(bound)
     return request.with_options(max_tokens=bound)
+
+
+def turn_to_go_on_with(
+    recorded: Recorded,
+    markers: Mapping[str, Action],
+    *,
+    mode: Mode,
+    bound: int | None,
+    pause_after: int | None = None,
+) -> Turn:
+    """Return a reply as it stands; where a marker ended it and nobody noted that, it has ended.
+
+    Args:
+        recorded: the reply.
+        markers: what to listen for from here on.
+        mode: what a pause by marker or limit does to the generation.
+        bound: on the whole reply, in tokens.
+        pause_after: how many more tokens may be delivered.
+    """
+    turn = Turn(markers, mode=mode, pause_after=pause_after, bound=bound, mark=recorded.mark)
+    for chunk in recorded.chunks:
+        turn.receive(chunk)
+    if recorded.stopped:
+        turn.stop(End.STOPPED_BY_MARKER)
+    return turn
 
 
 def _reached(spent: int, bound: int | None) -> int:

@@ -60,7 +60,7 @@ from llmctl.terminal.prompt_line import Answer, Kind, PromptLine
 from llmctl.terminal.screen import Surface
 from llmctl.terminal.tty import Terminal
 from llmctl.turn import Turn
-from llmctl.unfinished import request_to_go_on_with
+from llmctl.unfinished import request_to_go_on_with, turn_to_go_on_with
 from llmctl.watched import watched
 
 WARM_UP_AFTER_S = 0.1
@@ -272,14 +272,12 @@ class Chat:
         selection = selection_of(recorded.header.target, self.config, self.env)
         if selection != self.setup.selection:
             await self.use(selection)
-        turn = Turn(
+        turn = turn_to_go_on_with(
+            recorded,
             recorded.header.markers,
             mode=self._holding.mode,
             bound=request.options.max_tokens,
-            mark=recorded.mark,
         )
-        for chunk in recorded.chunks:
-            turn.receive(chunk)
         if paused:
             turn.pause(PauseReason.KEY, Mode.CUT)
             self.say(f"> {recorded.header.request.messages[-1].content}")

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from llmctl.journal import read
+from llmctl.journal import read, sealed
 from llmctl.replies import content_of
 from tests.e2e.conftest import Program, checked, told
 from tests.support.processes import HAS_PROC
@@ -99,6 +99,41 @@ def test_killed_again_and_again(program: Program) -> None:
         words = ("resume",)
     done = program.run("resume", "--full")
     assert (done.returncode, done.text) == (0, TEXT)
+
+
+@pytest.mark.parametrize("late", ["a kill", "a kill behind the text", "a time limit"])
+def test_a_stop_marker_that_acted_ended_the_reply_whatever_came_before_the_end_was_told(
+    program: Program, late: str
+) -> None:
+    """Made of a paused reply: its marker is one that stops, and the process ended otherwise."""
+    model = program.script(chunks=["one ", "!!M", " two"])
+    assert program.run("run", "-m", model, "--marker", "!!M", "hi").returncode == 5
+    records = [json.loads(line) for line in journal_of(program).read_text().splitlines()]
+    kept = []
+    for record in records:
+        del record["crc"]
+        match record["type"]:
+            case "header":
+                record["markers"] = {"!!M": "stop"}
+            case "marker":
+                record["action"] = "stop"
+            case "ended":
+                record["end"] = "TOTAL_TIMEOUT"
+            case "paused":
+                continue
+        kept.append(record)
+    if late != "a time limit":
+        kept = kept[: [record["type"] for record in kept].index("marker") + 1]
+    if late == "a kill behind the text":
+        told = {"chars": 4, "model": 4, "reasoning": 0, "tokens": 1, "counted": 4, "exact": True}
+        kept.append({"type": "delivered", **told})
+    journal_of(program).write_bytes(b"".join(map(sealed, kept)))
+    done = program.told("resume")
+    done.ended("complete", "marker", 0, resumable=False)
+    assert done.text == ("one " if late == "a kill" else "")
+    (row,) = json.loads(program.run("conversations", "list", "--json").text)
+    shown = program.run("conversations", "export", row["id"], "--format", "json").text
+    assert json.loads(shown)["messages"][-1]["content"] == "one "
 
 
 def test_a_reader_that_left_gets_the_rest_or_all(program: Program) -> None:
