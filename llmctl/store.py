@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -230,17 +230,20 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            open_private(path, "a").close()
-            self._db = sqlite3.connect(
-                path,
-                timeout=BUSY_TIMEOUT_S,
-                isolation_level=None,
-                check_same_thread=False,
-                factory=_Connection,
-            )
-            self._db.path = path
-            self._db.row_factory = sqlite3.Row
-            self._prepare()
+            with ExitStack() as failing:
+                open_private(path, "a").close()
+                self._db = sqlite3.connect(
+                    path,
+                    timeout=BUSY_TIMEOUT_S,
+                    isolation_level=None,
+                    check_same_thread=False,
+                    factory=_Connection,
+                )
+                failing.callback(self._db.close)
+                self._db.path = path
+                self._db.row_factory = sqlite3.Row
+                self._prepare()
+                failing.pop_all()
         except (OSError, sqlite3.Error) as error:
             raise StoreUnusable.because(path, error) from error
 

@@ -7,6 +7,7 @@ import re
 import signal
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -129,7 +130,7 @@ def test_what_is_old_is_listed_and_then_deleted(program: Program) -> None:
         program.told("run", "-m", program.script(WORDS), "hi").events[0]["conversation"]
         for _ in range(2)
     )
-    with sqlite3.connect(program.cli.data / "conversations.db") as store:
+    with closing(sqlite3.connect(program.cli.data / "conversations.db")) as store, store:
         store.execute("UPDATE conversation SET updated = updated - 7200 WHERE id = ?", [old])
 
     def listed(*more: str) -> list[str]:

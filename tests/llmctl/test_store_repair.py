@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -95,7 +96,7 @@ def test_of_what_is_no_database_nothing_is_lost_that_was_there(tmp_path: Path) -
 
 def test_a_newer_store_is_told_from_a_damaged_one(tmp_path: Path) -> None:
     filled(tmp_path / "s.db", 1)
-    with sqlite3.connect(tmp_path / "s.db") as db:
+    with closing(sqlite3.connect(tmp_path / "s.db")) as db:
         db.execute("PRAGMA user_version = 99")
     assert "newer llmctl" in str(trouble(tmp_path / "s.db"))
     with pytest.raises(StoreUnusable, match="newer"):

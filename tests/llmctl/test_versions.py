@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -31,9 +32,8 @@ def not_told(error: OSError) -> None:
 
 
 def test_a_store_of_version_1(tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / "s.db") as db:
+    with closing(sqlite3.connect(tmp_path / "s.db")) as db:
         db.executescript((VERSION_1 / "store.sql").read_text())
-    db.close()
     store = Store(tmp_path / "s.db")
     question, answer = store.messages("c0")
     assert (question.content, answer.content) == ("a question", "an answer")
