@@ -1,13 +1,18 @@
 """A server that is faster than any client: the same reply to every request, a token a write.
 
-``python benchmarks/fast_server.py TOKENS`` prints its URL and serves until its stdin closes.
+``python benchmarks/fast_server.py TOKENS [TEXT]`` prints its URL and serves until its stdin
+closes. TEXT is a token's, with its number in place of ``{}``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -37,6 +42,8 @@ class Server(asyncio.Protocol):
 
     streaming: set[Server] = set()  # noqa: RUF012  (all of the process)
     tokens = 0
+    text = " token"
+    token = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
@@ -69,7 +76,7 @@ class Server(asyncio.Protocol):
             return
         self.left -= 1
         if self.left >= 0:
-            self.transport.write(TOKEN)
+            self.transport.write(self.token or _numbered(self.text, self.tokens - self.left))
             return
         self.streaming.discard(self)
         self.transport.write(END)
@@ -87,12 +94,14 @@ class Server(asyncio.Protocol):
         self.streaming.discard(self)
 
 
-TOKEN = _event({"content": " token"}, None)
+def _numbered(text: str, number: int) -> bytes:
+    return _event({"content": text.replace("{}", str(number))}, None)
 
 
-async def _serve(tokens: int) -> None:
+async def _serve(tokens: int, text: str) -> None:
     global END  # noqa: PLW0603  (set once)
-    Server.tokens = tokens
+    Server.tokens, Server.text = tokens, text
+    Server.token = b"" if "{}" in text else _numbered(text, 0)
     usage = {"prompt_tokens": 10, "completion_tokens": tokens, "total_tokens": tokens + 10}
     END = _event({}, "stop", usage) + _chunked(b"data: [DONE]\n\n") + b"0\r\n\r\n"
     loop = asyncio.get_running_loop()
@@ -108,5 +117,25 @@ async def _serve(tokens: int) -> None:
 
 END = b""
 
+
+@contextmanager
+def serving(tokens: int, text: str = Server.text, *, cpu: int | None = None) -> Iterator[str]:
+    """Serve a reply of so many tokens in a process of its own, on one processor if told so."""
+    server = subprocess.Popen(  # noqa: S603
+        [sys.executable, __file__, str(tokens), text],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stdout is not None  # noqa: S101
+    try:
+        if cpu is not None:
+            os.sched_setaffinity(server.pid, {cpu})
+        yield server.stdout.readline().strip()
+    finally:
+        server.kill()
+        server.communicate()
+
+
 if __name__ == "__main__":
-    asyncio.run(_serve(int(sys.argv[1])))
+    asyncio.run(_serve(int(sys.argv[1]), (*sys.argv[2:], Server.text)[0]))

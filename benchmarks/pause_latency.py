@@ -13,9 +13,10 @@ are read from it, so that the kernel and this program are part of them; the firs
 the chat, which runs this file, notes the time on its way (the clock is the machine's).
 
 ``--markdown`` plays headings, lists, tables and code instead of plain words. With ``--delay-ms 0``
-tokens come as fast as the chat takes them; each pause is then of a reply of its own.
+tokens come as fast as the chat takes them; each pause is then of a reply of its own. So it is with
+``--server``, where they come from a server that is faster than any client.
 
-``python benchmarks/pause_latency.py [--pauses 200] [--delay-ms 1] [--markdown]``
+``python benchmarks/pause_latency.py [--pauses 200] [--delay-ms 1] [--markdown] [--server]``
 """
 
 from __future__ import annotations
@@ -29,10 +30,12 @@ import statistics
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.fast_server import serving
 from llmctl.__main__ import main as llmctl
 from tests.support.processes import Cli
 from tests.support.pty_driver import PtyProgram
@@ -56,14 +59,14 @@ FORMS = (
 """Markdown around words, again and again."""
 
 
-def script(folder: Path, delay_s: float, *, markdown: bool) -> str:
+def script(folder: Path, delay_s: float, *, markdown: bool) -> tuple[str]:
     """Write a reply that outlasts the measurement; return the model that plays it."""
     forms = FORMS if markdown else ("{} ",)
     texts = [forms[number % len(forms)].replace("{}", f"w{number}") for number in range(WORDS)]
     chunks = [{"text": text, "tokens": 1} for text in texts]
     path = folder / "reply.json"
     path.write_text(json.dumps({"chunks": chunks, "delay_s": delay_s}))
-    return f"scripted:{path}"
+    return (f"scripted:{path}",)
 
 
 def chat_that_notes(file: str) -> None:
@@ -127,14 +130,24 @@ def main() -> None:
     parser.add_argument("--pauses", type=int, default=100)
     parser.add_argument("--delay-ms", type=float, default=1.0)
     parser.add_argument("--markdown", action="store_true")
+    parser.add_argument("--server", action="store_true")
     wanted = parser.parse_args()
+    if wanted.server:
+        wanted.delay_ms = 0.0
     drawn = random.Random(1)  # noqa: S311  (moments, no secrets)
     with tempfile.TemporaryDirectory() as folder:
         notes = Path(folder, "notes")
         cli = Cli(Path(folder), program=(__file__, NOTES, str(notes)))
-        model = script(Path(folder), wanted.delay_ms / 1000, markdown=wanted.markdown)
-        command = cli.command("chat", "-m", model, "--on-pause", "hold")
-        with PtyProgram(command, env=cli.env, cwd=cli.cwd, columns=100, rows=40) as chat:
+        with ExitStack() as stack:
+            if wanted.server:
+                url = stack.enter_context(serving(WORDS, "w{} "))
+                model = ("m", "--api", "chat", "--base-url", url)
+            else:
+                model = script(Path(folder), wanted.delay_ms / 1000, markdown=wanted.markdown)
+            command = cli.command("chat", "-m", *model, "--on-pause", "hold")
+            chat = stack.enter_context(
+                PtyProgram(command, env=cli.env, cwd=cli.cwd, columns=100, rows=40)
+            )
             chat.wait_for_screen(">", timeout_s=30)
             begin(chat)
             figures = []
@@ -153,7 +166,9 @@ def main() -> None:
             chat.wait()
     states, painted, characters = zip(*figures, strict=True)
     load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors"
-    print(f"{wanted.pauses} pauses, a token every {wanted.delay_ms:g} ms, 100x40, {load}")
+    source = " from a server" if wanted.server else ""
+    pace = f"every {wanted.delay_ms:g} ms{source}" if wanted.delay_ms else f"at full speed{source}"
+    print(f"{wanted.pauses} pauses, a token {pace}, 100x40, {load}")
     print(line("key to state", list(states)))
     print(line("key to PAUSED painted", list(painted)))
     print(line("key to last new character", list(characters)))

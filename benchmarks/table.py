@@ -25,7 +25,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -35,6 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import anyio
 
 from benchmarks import batch_throughput, library
+from benchmarks.fast_server import serving
 
 ROOT = Path(__file__).resolve().parent.parent
 SHORT, LONG, MILLION = 1, 20_000, 1_000_000
@@ -168,21 +168,6 @@ def measured(words: Sequence[str], home: Path, variables: Mapping[str, str]) -> 
         usage.ru_maxrss / (1024 if sys.platform == "linux" else 1024**2),
         b"".join(pieces),
     )
-
-
-@contextmanager
-def serving(tokens: int) -> Iterator[str]:
-    """Serve a reply of so many tokens; give the URL."""
-    server = subprocess.Popen(  # noqa: S603
-        [sys.executable, str(ROOT / "benchmarks" / "fast_server.py"), str(tokens)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert server.stdout is not None  # noqa: S101
-    try:
-        yield server.stdout.readline().strip()
-    finally:
-        server.kill()
-        server.communicate()
 
 
 def cell(values: Sequence[float], base: Sequence[float]) -> str:

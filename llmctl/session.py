@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 
 import anyio
 import anyio.to_thread
+from anyio.lowlevel import checkpoint
 
 from cancelable_core import Cancelable, CancelationToken
 from llmctl.clocks import Clocks, Limits
@@ -108,6 +109,8 @@ class Policy:
         patience: for how long a lost connection is tried again.
         syncs: make the journal survive a power cut when the reply ends; a journal that many
             replies share is synced by who shares it.
+        breath_s: for how long text that is there already may keep keys waiting, in seconds;
+            None where nobody presses any.
     """
 
     ends_on_pause: bool = True
@@ -117,6 +120,7 @@ class Policy:
     limits: Limits = field(default_factory=Limits)
     patience: Patience = field(default_factory=Patience)
     syncs: bool = True
+    breath_s: float | None = None
 
 
 class Session:
@@ -165,6 +169,7 @@ class Session:
         self._may_deliver = not policy.continues
         self._first_count = turn.mark.tokens
         self._pause_reason = PauseReason.KEY
+        self._breathed = 0.0
 
     # -- control: sync, idempotent, never waits
 
@@ -335,6 +340,7 @@ class Session:
             if chunk.text or chunk.tokens:
                 self._clocks.token()
             self._take_in(chunk)
+            await self._breathe()
 
     def _take_in(self, chunk: Chunk) -> None:
         self._journal.received(chunk)
@@ -366,6 +372,7 @@ class Session:
                 await self._end_paused()
                 return
             if events:
+                await self._breathe()
                 continue
             wait = self.turn.at_limit or self._stands_still
             end = self.turn.end or (None if wait else self._source_end)
@@ -524,6 +531,13 @@ class Session:
         event = anyio.Event()
         self._sleepers.append(event)
         await event.wait()
+
+    async def _breathe(self) -> None:
+        """Let keys be heard, though there is more to do than is done at once."""
+        if self._policy.breath_s is None or time.monotonic() < self._breathed:
+            return
+        await checkpoint()
+        self._breathed = time.monotonic() + self._policy.breath_s
 
     def _wake(self) -> None:
         while self._sleepers:

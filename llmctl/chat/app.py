@@ -69,6 +69,9 @@ WARM_UP_AFTER_S = 0.1
 AFTER_NO_CUT = {Strategy.CURSOR, Strategy.INSTRUCT}
 """Ways that don't count where a pause may become a cut: the run is over, the person is asked."""
 
+KEYS_WAIT_S = 0.001
+"""Seconds for which a reply that comes at full speed may keep a key waiting."""
+
 CANCEL_AGAIN_S = 0.02
 """Seconds until a prompt that could not be ended yet is ended again."""
 
@@ -323,6 +326,7 @@ class Chat:
                 stored=not isinstance(journal, NoJournal),
                 continues=recorded is not None,
                 limits=self.setup.limits,
+                breath_s=KEYS_WAIT_S,
             ),
         )
         live = LiveReply(
