@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 FILE_NAME = "config.toml"
 
 _NAME_FILE = "Name another with --config or LLMCTL_CONFIG, or leave both out."
+_LOOK_THERE = "Look at --config and --home, LLMCTL_CONFIG and LLMCTL_HOME: they say where it is."
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
@@ -164,7 +165,7 @@ def parse(text: str, path: Path) -> tuple[dict[str, Any], Mapping[str, Profile]]
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path} is not TOML: {error}.", "Mend it in that line.") from error
+        raise UsageError(f"{path} is not TOML: {error}.", "Mend it there.") from error
     profiles = tables.pop("profiles", {})
     if not isinstance(profiles, dict):
         raise UsageError(f"{path}: profiles must be tables.", "Write [profiles.NAME].")
@@ -191,7 +192,7 @@ def read_text(path: Path, *, must_exist: bool = False) -> str:
         return ""
     except (OSError, UnicodeDecodeError) as error:
         message = f"The configuration file {path} can't be read: {reason(error)}."
-        raise UsageError(message, _NAME_FILE) from error
+        raise UsageError(message, _LOOK_THERE) from error
 
 
 def _overrides(env: Environment, flags: Mapping[str, Any]) -> list[tuple[str, Any, str]]:
@@ -264,6 +265,20 @@ def _number(value: object) -> float:
     raise _WrongTypeError("a number")
 
 
+def _temperature(value: object) -> float:
+    number = _number(value)
+    if not 0 <= number < math.inf:
+        raise _WrongTypeError("a number of 0 or more")
+    return number
+
+
+def _mass(value: object) -> float:
+    number = _number(value)
+    if not 0 <= number <= 1:
+        raise _WrongTypeError("a number from 0 to 1")
+    return number
+
+
 def _count(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return value
@@ -325,8 +340,8 @@ _SETTINGS: dict[str, Callable[[object], Any]] = {
     "color": _one_of(Color),
     "plain": _flag,
     "system": _text,
-    "temperature": _number,
-    "top_p": _number,
+    "temperature": _temperature,
+    "top_p": _mass,
     "max_tokens": _count,
     "on_pause": _one_of(OnPause),
     "require": _one_of(Guarantee),

@@ -331,10 +331,14 @@ def checked_url(url: str) -> str:
     """Return ``url`` if it is the address of a server.
 
     Raises:
-        UsageError: it has no scheme, another one than http or https, or no host.
+        UsageError: it has no scheme, another one than http or https, no host, or no such port.
     """
-    parts = urlsplit(url)
-    if parts.scheme in ("http", "https") and parts.hostname:
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a bracket that does not close, a port that is no number or too large
+        sound = False
+    if sound:
         return url
     raise UsageError(f"'{url}' is not the address of a server.", "Write http://HOST:PORT/v1.")
 
