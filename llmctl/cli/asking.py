@@ -79,8 +79,10 @@ def options_from(  # noqa: PLR0913  (each is an option)
     """Return the generation options: the template's, under the configuration and the flags.
 
     Raises:
-        UsageError: the schema can't be read, or ``--option`` is not KEY=VALUE.
+        UsageError: the schema can't be read, ``--stop`` is empty, or ``--option`` is not KEY=VALUE.
     """
+    if "" in (stop or ()):
+        raise UsageError("--stop needs a text.", "Leave it out to stop nowhere.")
     chosen = {
         "temperature": config.temperature,
         "top_p": config.top_p,

@@ -46,6 +46,8 @@ def files(tmp_path: Path) -> Path:
         ("--attach .", ". can't be attached: Is a directory."),
         ("--attach photo.png", "photo.png can't be attached: it is a PNG image."),
         ("--option x", "--option takes KEY=VALUE, not 'x'."),
+        ("--stop=", "--stop needs a text."),
+        ("--temperature inf", "--temperature must be a number of 0 or more, not inf."),
         ("--option =1", "--option takes KEY=VALUE, not '=1'."),
         ("-V a=b", "-V needs a template."),
         ("-t nosuch", "There is no template 'nosuch'."),
