@@ -424,6 +424,8 @@ class Records:
         journal.discard()
 
     def _find(self, prefix: str) -> tuple[str, str]:
+        if not prefix:
+            raise UsageError("An id can't be empty.", "See 'llmctl conversations list'.")
         found = set(self._store.ids(prefix))
         for reply in self.in_flight():
             found |= {("generation", reply.generation), ("conversation", reply.conversation)}

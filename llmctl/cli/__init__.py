@@ -115,7 +115,9 @@ def _global_options(
     invocation.verbose = verbose
     if home is not None:
         invocation.move_home(home)
-    invocation.config_file, invocation.color = config, color
+    if config is not None:
+        invocation.read_from(config)
+    invocation.color = color
 
 
 def main(words: Sequence[str], env: Environment | None = None) -> int:

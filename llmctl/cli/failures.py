@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import traceback
 
@@ -15,6 +16,12 @@ from llmctl.keys import redact
 # How Typer ends a message about a word that it nearly knows.
 _SUGGESTION = re.compile(r" (?:Did you mean|\(Possible options:) (?P<names>.*)$", re.DOTALL)
 
+# What the system says of a place that a person chose badly; all else is trouble with the disk.
+_BAD_PLACE = {
+    errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS
+}  # fmt: skip
+
+_PLACE = "Name another place; 'llmctl doctor' looks at those that are in use."
 _DISK = "Check the place and the disk; 'llmctl doctor' looks at what it uses itself."
 _BUG = "This is a fault of the program; --verbose shows where it is."
 
@@ -43,6 +50,8 @@ def _explain(error: Exception) -> tuple[str, int]:
             return _explain_usage(error), ExitStatus.USAGE
         case OSError(strerror=str(reason)):
             what = f"{error.filename}: {reason}." if error.filename else f"{reason}."
+            if error.filename and error.errno in _BAD_PLACE:
+                return _told(what, _PLACE), ExitStatus.USAGE
             return _told(what, _DISK), ExitStatus.INTERNAL_ERROR
         case _:
             return _told(f"{type(error).__name__}: {error}", _BUG), ExitStatus.INTERNAL_ERROR

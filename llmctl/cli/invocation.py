@@ -54,6 +54,16 @@ class Invocation:
             raise UsageError("--home needs a folder.", "Leave it out for the usual places.")
         self._env = self.env.at_home(folder)
 
+    def read_from(self, file: str) -> None:
+        """Read this configuration file from now on.
+
+        Raises:
+            UsageError: no file is named.
+        """
+        if not file:
+            raise UsageError("--config needs a file.", "Leave it out for the usual place.")
+        self.config_file = file
+
     def config(self, **flags: Any) -> Config:  # noqa: ANN401  (each setting has its own type)
         """Read the configuration and lay this command's flags over it.
 

@@ -36,6 +36,15 @@ def test_a_bug_is_called_one(tmp_path: Path) -> None:
         assert "--verbose" in fake.err
 
 
+@pytest.mark.parametrize(
+    "number", [errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EROFS]
+)
+def test_a_place_that_can_t_be_used_is_bad_input(tmp_path: Path, number: int) -> None:
+    with fake_environment(tmp_path) as fake:
+        assert report(OSError(number, "No", "/data/f"), Invocation(fake.env)) == 2
+        assert fake.err.startswith("llmctl: /data/f: No.\nhint: Name another place;")
+
+
 def test_trouble_with_a_file_names_it(tmp_path: Path) -> None:
     error = OSError(errno.ENOSPC, "No space left on device", "/data/f")
     with fake_environment(tmp_path) as fake:
