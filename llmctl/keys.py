@@ -269,6 +269,8 @@ def _patiently(ask: Callable[[], str | None]) -> str | None:
 
 def _how_to_give_one(profile: Profile) -> str:
     store = f"'llmctl keys set {profile.name}'"
+    if profile.is_an_address:
+        return f"Set {profile.api_key_env}."
     if profile.api_key_env is None:
         return f"Store one with {store}."
     return f"Set {profile.api_key_env}, or store one with {store}."

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 LOCAL = "local"
 SCRIPTED = "scripted"
 RESERVED = (LOCAL, SCRIPTED)
+
+_PASSWORD = re.compile(r"//[^/]*@")
 
 
 class Api(StrEnum):
@@ -138,6 +141,11 @@ class Profile:
     price: Prices | None = None
     background: bool = False
     keeps_runs: bool = True
+
+    @property
+    def is_an_address(self) -> bool:
+        """Whether it was given by its address alone: nothing can be stored under its name."""
+        return self.name == urlsplit(self.base_url).netloc
 
 
 def _service(name: str, base_url: str, key: str, **known: object) -> Profile:
@@ -340,7 +348,8 @@ def checked_url(url: str) -> str:
         sound = False
     if sound:
         return url
-    raise UsageError(f"'{url}' is not the address of a server.", "Write http://HOST:PORT/v1.")
+    told = _PASSWORD.sub("//", url)
+    raise UsageError(f"'{told}' is not the address of a server.", "Write http://HOST:PORT/v1.")
 
 
 def _at_address(model: str | None, config: ModelSettings, base_url: str) -> Selection:
@@ -348,6 +357,11 @@ def _at_address(model: str | None, config: ModelSettings, base_url: str) -> Sele
         raise UsageError(
             "--base-url needs the server's own name of the model.",
             "Add -m NAME.",
+        )
+    if "@" in urlsplit(checked_url(base_url)).netloc:
+        raise UsageError(
+            "An address can't have a password here: it would be kept with every reply.",
+            "Keep it in the configuration: llmctl config set profiles.NAME.base_url URL.",
         )
     plain = Profile(name="", base_url="", api=config.api)
     profile = replace(

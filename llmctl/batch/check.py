@@ -85,7 +85,7 @@ def _refuse(lines: InputLines, census: Census, faults: int) -> None:
         message = f"{lines.path.name} has {what} that can't be used:\n  {told}{more}"
         raise UsageError(message, "Mend them; nothing was sent or spent.")
     if not census.rows and lines.is_whole:
-        raise UsageError(f"{lines.path} has no requests.", "Write one a line: text or JSON.")
+        raise UsageError(f"{lines.path.name} has no requests.", "Write one a line: text or JSON.")
 
 
 def estimated_tokens(row: Row) -> int:

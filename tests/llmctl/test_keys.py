@@ -8,9 +8,10 @@ from types import SimpleNamespace
 import pytest
 
 from llmctl import keys
+from llmctl.config import Config
 from llmctl.errors import Refused, UsageError
 from llmctl.keys import Key, KeyFile, Place, find_key, key_place, redact
-from llmctl.profiles import PRESETS
+from llmctl.profiles import PRESETS, resolve_model
 from tests.support.fake_environment import fake_environment
 
 OPENAI = PRESETS["openai"]
@@ -39,6 +40,15 @@ def test_a_paid_back_end_without_a_key_is_refused_with_what_to_do(tmp_path: Path
     assert caught.value.exit_code == 3
     assert "OPENAI_API_KEY" in (caught.value.hint or "")
     assert "keys set openai" in (caught.value.hint or "")
+
+
+def test_an_address_has_no_name_that_a_key_could_be_stored_under(tmp_path: Path) -> None:
+    config = Config(model="x", base_url="http://127.0.0.1:8000/v1", api_key_env="MY_KEY")
+    with fake_environment(tmp_path) as fake, pytest.raises(Refused) as caught:
+        server = resolve_model(None, config, fake.env).profile
+        assert server is not None
+        find_key(server, fake.env)
+    assert caught.value.hint == "Set MY_KEY."
 
 
 def test_a_server_of_one_s_own_needs_none(tmp_path: Path) -> None:
