@@ -222,7 +222,8 @@ def _privacy(env: Environment) -> Finding:
     if seen:
         rest = f" and {len(seen) - NAMED} more" if len(seen) > NAMED else ""
         message = f"others may read {', '.join(seen[:NAMED])}{rest}"
-        return Finding("privacy", State.WARN, message, f"chmod -R go= {env.data} {env.config}")
+        folders = " ".join(map(str, dict.fromkeys((env.data, env.config))))
+        return Finding("privacy", State.WARN, message, f"chmod -R go= {folders}")
     return Finding("privacy", State.OK, "nobody else may read what is stored")
 
 

@@ -34,8 +34,17 @@ def test_what_others_may_read(tmp_path: Path) -> None:
     (tmp_path / "data").chmod(0o755)
     _, words = told(tmp_path)
     assert f"warn  privacy        others may read {tmp_path}/data" in words
+    assert f"chmod -R go= {tmp_path}/data {tmp_path}/config\n" in words
     (tmp_path / "data").chmod(0o700)
     assert "ok    privacy" in told(tmp_path)[1]
+
+
+def test_one_folder_for_all_is_named_once(tmp_path: Path) -> None:
+    (tmp_path / "all").mkdir()
+    (tmp_path / "all").chmod(0o755)
+    with fake_environment(tmp_path) as fake:
+        main(["--home", str(tmp_path / "all"), "doctor"], fake.env)
+        assert f"chmod -R go= {tmp_path}/all\n" in fake.out
 
 
 def test_a_journal_that_cant_be_read_is_named_and_left_alone(tmp_path: Path) -> None:
