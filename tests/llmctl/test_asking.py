@@ -88,6 +88,20 @@ def test_what_was_asked_for_is_what_the_server_gets(files: Path) -> None:
     assert body["response_format"]["json_schema"]["schema"] == SCHEMA
 
 
+@pytest.mark.parametrize(
+    ("words", "sent"), [((), ["configured"]), (("-s", "said"), ["said"]), (("-s", ""), [])]
+)
+def test_a_system_message_that_is_empty_is_none(
+    files: Path, words: tuple[str, ...], sent: list[str]
+) -> None:
+    call(files, "config", "set", "system", "configured")
+    with OracleServer(Settings(strict=False)) as server:
+        place = ("--base-url", f"{server.url}/v1", "--api", "chat", "-m", "oracle")
+        assert call(files, "run", *place, "-n", "hello length=1", *words)[0] == 0
+        messages = server.requests[-1].body["messages"]
+    assert [each["content"] for each in messages if each["role"] == "system"] == sent
+
+
 def test_a_batch_asks_with_the_same(files: Path) -> None:
     (files / "in.txt").write_text("first\nsecond\n")
     with OracleServer(Settings(strict=False)) as server:
