@@ -53,8 +53,7 @@ def session(network: Network, screen: Screen, **policy: Any) -> Session:
 
 def run(program: Callable[[], Awaitable[T]]) -> T:
     """Run in virtual time."""
-    clock = trio.testing.MockClock(autojump_threshold=0)
-    return anyio.run(program, backend="trio", backend_options={"clock": clock})
+    return trio.run(program, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 def played(network: Network, **policy: Any) -> tuple[Finished, Screen]:

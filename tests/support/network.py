@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,23 +70,24 @@ class Network:
 
     @asynccontextmanager
     async def start(self) -> AsyncIterator[Opened]:
-        yield Opened(Streamed(), await self._open())
+        async with aclosing(await self._open()) as chunks:
+            yield Opened(Streamed(), chunks)
 
     @asynccontextmanager
     async def go_on(self, prefix: Prefix, alive: Callable[[], None]) -> AsyncIterator[Opened]:
-        chunks = await self._open()
-        alive()
-        self.behind.append(prefix.reasoning + prefix.text)
-        yield Opened(Streamed(), chunks, Strategy.PREFIX, Guarantee.TEXT)
+        async with aclosing(await self._open()) as chunks:
+            alive()
+            self.behind.append(prefix.reasoning + prefix.text)
+            yield Opened(Streamed(), chunks, Strategy.PREFIX, Guarantee.TEXT)
 
-    async def _open(self) -> AsyncIterator[Chunk]:
+    async def _open(self) -> AsyncGenerator[Chunk]:
         self.at.append(round(anyio.current_time(), 3))
         if len(self.at) > 1 and anyio.current_time() < self.back_at:
             await anyio.sleep(self.slow_s)
             raise self.gone
         return self._play(self.tries.pop(0))
 
-    async def _play(self, steps: list[Chunk | LlmctlError]) -> AsyncIterator[Chunk]:
+    async def _play(self, steps: list[Chunk | LlmctlError]) -> AsyncGenerator[Chunk]:
         for step in steps:
             if not self.at_once:
                 await anyio.lowlevel.checkpoint()
