@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
@@ -29,6 +30,9 @@ class AppendFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, FILE_MODE)
+        mode = stat.S_IMODE(os.fstat(self._fd).st_mode)
+        if mode | FILE_MODE != mode:  # a umask has taken bits from the owner too
+            os.fchmod(self._fd, mode | FILE_MODE)
         self.size = _whole_lines(self._fd)
         if _is_json(last := self.read_line(self.size)):  # only its end is missing
             os.write(self._fd, b"\n")

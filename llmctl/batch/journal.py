@@ -123,6 +123,7 @@ class LiveJournal:
         self._path = live_path(self._folder, self._tag)
         try:
             self._fd = os.open(self._path, _NEW, FILE_MODE)
+            os.fchmod(self._fd, FILE_MODE)  # a umask may have taken bits from the owner too
         except OSError as error:
             self._break(error)
         self._size = 0

@@ -200,7 +200,7 @@ def test_no_room_at_all(program: Program) -> None:
     assert program.run("conversations", "list").text == ""
 
 
-@pytest.mark.parametrize("umask", ["000", "077", "022"])
+@pytest.mark.parametrize("umask", ["000", "077", "022", "777"])
 def test_only_the_owner_reads_what_is_kept(program: Program, umask: str) -> None:
     wrap = ("sh", "-c", f'umask {umask}; exec "$@"', "sh")
     model = program.script("one two three")

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import socket
+import stat
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,25 @@ def test_a_silent_lease_is_taken_and_its_owner_notices(tmp_path: Path) -> None:
     assert look(tmp_path) is None
     with pytest.raises(BatchBusy, match="taken this batch over, and left it again"):
         old.beat()  # what the other has done must not be done once more
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o777])
+def test_a_file_is_its_owner_s_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        AppendFile(tmp_path / "new").close()
+        journal(tmp_path)
+    finally:
+        os.umask(before)
+    made = [tmp_path / "new", *live_files(tmp_path)]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in made] == [0o600] * 2
+
+
+def test_a_file_that_was_there_stays_as_its_owner_made_it(tmp_path: Path) -> None:
+    (tmp_path / "old").touch(mode=0o640)
+    (tmp_path / "old").chmod(0o640)
+    AppendFile(tmp_path / "old").close()
+    assert stat.S_IMODE((tmp_path / "old").stat().st_mode) == 0o640
 
 
 def test_a_folder_that_is_gone_was_taken_by_nobody(tmp_path: Path) -> None:
