@@ -10,6 +10,7 @@ import anyio.to_thread
 from llmctl.chat.copying import copy
 from llmctl.chat.history import History
 from llmctl.chat.port import OnChat
+from llmctl.environment import open_private
 from llmctl.errors import UsageError, reason
 from llmctl.export import FORMS, exported
 from llmctl.extract import code_blocks
@@ -164,7 +165,7 @@ def _write_file(path: Path, text: str, *, force: bool) -> None:
     try:
         if path.exists() and not path.is_file():
             raise UsageError(f"{path} is no file.", "Name another one.")
-        with path.open("w" if force else "x", encoding="utf-8", newline="") as file:
+        with open_private(path, "w" if force else "x") as file:
             file.write(text)
     except FileExistsError as error:
         raise UsageError(f"{path} is there already.", "-f before its name replaces it.") from error

@@ -335,6 +335,7 @@ def test_raw_save_export_and_search(program: Program, start: Start) -> None:
     chat.send("/save my reply.md\r")
     chat.wait_for(f"wrote {folder}/my reply.md")
     assert (folder / "my reply.md").read_text() == BLOCKS
+    assert stat.S_IMODE((folder / "my reply.md").stat().st_mode) == 0o600
     chat.send("/save my reply.md\r")
     chat.wait_for("is there already.")
     (folder / "my reply.md").write_text("old")
