@@ -53,15 +53,18 @@ def _unfinished(reply: InFlight) -> dict[str, Any]:
     recorded = reply.recorded
     header, end = recorded.header, recorded.end
     content, reasoning = content_of(recorded)
+    status, cause = (end.status, end.cause) if end else ("interrupted", "killed")
+    if reply.pid is not None:
+        status, cause = "live", f"pid {reply.pid}"
     return {
         "generation": header.generation,
         "model": header.request.model,
-        "status": str(end.status) if end else "interrupted",
-        "cause": end.cause if end else "killed",
+        "status": str(status),
+        "cause": cause,
         "chars": len(content),
         "tokens": recorded.mark.position.tokens,
         "reasoning": reasoning,
-        "resumable": True,
+        "resumable": reply.pid is None,
     }
 
 

@@ -105,8 +105,8 @@ class JournalBusy(LlmctlError):
 
     def __init__(self, generation: str, pid: int | None) -> None:
         super().__init__(
-            f"reply {generation} is live in another process (pid {pid})",
-            "wait for it, or stop it there",
+            f"Reply {generation} is live in another process (pid {pid}).",
+            "Wait for it, or stop it there.",
         )
         self.pid = pid
 
