@@ -20,7 +20,8 @@ html_title = f"llmctl {release}"
 html_copy_source = False
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints = "description"
-suppress_warnings = ["misc.highlighting_failure"]  # the picture of layers is of no language
+# The picture of layers is of no language; Sphinx 8.2 misspells what it says of that.
+suppress_warnings = ["misc.highlighting_failure", "misc.higlighting_failure"]
 
 
 class Commands(SphinxDirective):

@@ -251,7 +251,8 @@ def merge(
         Path, typer.Option("-o", "--output", metavar="OUTPUT", help="Complete items, a line each.")
     ],
     order: Annotated[
-        str, typer.Option(metavar="ORDER", help="'input' sorts as --input has the items.")
+        str,
+        typer.Option("--order", metavar="ORDER", help="'input' sorts as --input has the items."),
     ] = "files",
     source: Annotated[
         Path | None, typer.Option("--input", metavar="INPUT", help="The batch's input.")
