@@ -208,15 +208,15 @@ class Foreground:
             )
         if recorded.end is None:
             self._talk.say(
-                "the last process was killed: the piece it was writing may be printed again"
-                " ('--full' prints the reply once)"
+                "the last process was killed, or could not save it:"
+                " what it was writing may be printed again ('--full' prints the reply once)"
             )
         elif recorded.end is End.CLOSED_PIPE and not self.manner.full:
             self._talk.say("the last reader left early; '--full' prints the whole reply")
 
     def on_broken_journal(self, error: OSError) -> None:
         """Say that from here on a crash would lose text."""
-        self._talk.say(f"llmctl: The reply is no longer being saved: {error.strerror}.")
+        self._talk.unsaved(error.strerror or str(error))
 
     def _policy(self, journal: Journal, recorded: Recorded | None) -> Policy:
         config = self.config

@@ -43,10 +43,16 @@ class Talk:
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
+        self._saved = True
 
     def say(self, line: str) -> None:
         """Say a line that is about no event."""
         self._write(line)
+
+    def unsaved(self, reason: str) -> None:
+        """Say that from here on a crash would lose text; less is promised at the end."""
+        self._saved = False
+        self._write(f"llmctl: The reply is no longer being saved: {reason}.")
 
     def tell(self, event: Event) -> None:
         """Say what is worth saying about an event."""
@@ -63,17 +69,17 @@ class Talk:
                 pass
 
     def _finished(self, finished: Finished) -> None:
-        sentence = _sentence(finished)
+        sentence = _sentence(finished, saved=self._saved)
         if sentence is None:
             return
         self._write(f"llmctl: {sentence}")
-        self._write(f"hint: {_hint(finished)}")
+        self._write(f"hint: {_hint(finished, saved=self._saved)}")
 
 
-def _sentence(finished: Finished) -> str | None:
+def _sentence(finished: Finished, *, saved: bool) -> str | None:
     where = at(finished.position)
     if finished.problem is not None:
-        kept = f" {where} of the reply are kept." if finished.resumable else ""
+        kept = f" {where} of the reply are kept." if finished.resumable and saved else ""
         return finished.problem.message + (kept if finished.position.chars else "")
     match finished.end:
         case End.TOKEN_LIMIT:
@@ -88,11 +94,12 @@ def _sentence(finished: Finished) -> str | None:
             return None
 
 
-def _hint(finished: Finished) -> str:
+def _hint(finished: Finished, *, saved: bool) -> str:
     if finished.problem is not None and finished.problem.hint is not None:
         return finished.problem.hint
     if finished.resumable:
-        return f"Go on with 'llmctl resume {finished.generation}'."
+        what = "Go on" if saved else "What was saved of it goes on"
+        return f"{what} with 'llmctl resume {finished.generation}'."
     if finished.end is End.CONTEXT_FULL:
         return "Begin a new conversation, or branch off earlier in this one."
     return "This reply can't be gone on with: ask again."

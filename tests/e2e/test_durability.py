@@ -154,22 +154,26 @@ def test_a_reader_that_left_gets_the_rest_or_all(program: Program) -> None:
     assert whole.text == TEXT * 20
 
 
-@pytest.mark.skipif(os.name != "posix", reason="limits of a process")
-def test_a_full_disk_costs_durability_and_nothing_else(program: Program) -> None:
-    def small_files() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
-
-    model = program.script(text=TEXT * 10)
-    done = subprocess.run(
-        program.cli.command("run", "-m", model, "hi"),
-        env=program.cli.env,
+def with_small_files(
+    program: Program, size: int, *words: str
+) -> subprocess.CompletedProcess[bytes]:
+    """Run the program where no file may be larger than so many bytes."""
+    return subprocess.run(
+        program.cli.command(*words),
+        env={**program.cli.env, "PYTHONDONTWRITEBYTECODE": "1"},  # half a module would stay
         cwd=program.cli.cwd,
         capture_output=True,
         stdin=subprocess.DEVNULL,
-        preexec_fn=small_files,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
         check=False,
         timeout=60,
     )
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of a process")
+def test_a_full_disk_costs_durability_and_nothing_else(program: Program) -> None:
+    model = program.script(text=TEXT * 10)
+    done = with_small_files(program, 150_000, "run", "-m", model, "hi")
     assert done.returncode == 0
     assert done.stdout.decode() == TEXT * 10
     said = done.stderr.decode()
@@ -179,22 +183,22 @@ def test_a_full_disk_costs_durability_and_nothing_else(program: Program) -> None
     assert (again.returncode, again.text) == (0, TEXT * 10)
 
 
+def test_what_was_not_saved_is_not_said_to_be_kept(program: Program) -> None:
+    model = program.script(text=TEXT, delay_s=0.01)
+    done = with_small_files(program, 3_000, "run", "-m", model, "--timeout", "1s", "hi")
+    assert done.returncode == 124
+    (row,) = json.loads(program.run("resume", "--list", "--json").text)
+    *_, sentence, hint = done.stderr.decode().splitlines()
+    assert sentence == "llmctl: The total time limit was reached."
+    assert hint == f"hint: What was saved of it goes on with 'llmctl resume {row['generation']}'."
+    rest = program.run("resume")
+    assert rest.text == TEXT[row["position"]["chars"] :]
+    assert "was killed, or could not save it" in rest.errors
+
+
 def test_no_room_at_all(program: Program) -> None:
     """Not even the first record fits."""
-
-    def no_files() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-
-    done = subprocess.run(
-        program.cli.command("run", "-m", program.script("one two"), "hi"),
-        env=program.cli.env,
-        cwd=program.cli.cwd,
-        capture_output=True,
-        stdin=subprocess.DEVNULL,
-        preexec_fn=no_files,
-        check=False,
-        timeout=60,
-    )
+    done = with_small_files(program, 0, "run", "-m", program.script("one two"), "hi")
     assert (done.returncode, done.stdout) == (0, b"one two")
     assert b"no longer being saved" in done.stderr
     assert program.run("conversations", "list").text == ""
