@@ -182,11 +182,22 @@ def _from_command(profile: Profile, _env: Environment) -> Key | None:
     command = profile.api_key_cmd
     if command is None:
         return None
-    words = shlex.split(command) if isinstance(command, str) else list(command)
-    lines = _output_of(words, profile.name).splitlines()
+    lines = _output_of(_words(command, profile.name), profile.name).splitlines()
     if not lines or not lines[0].strip():
         raise Refused(f"The api_key_cmd of {profile.name} printed no key.", _TRY_COMMAND)
     return Key(lines[0].strip(), Place.COMMAND, "api_key_cmd")
+
+
+def _words(command: str | tuple[str, ...], name: str) -> list[str]:
+    if not isinstance(command, str):
+        return list(command)
+    try:
+        return shlex.split(command)
+    except ValueError as error:
+        message = f"The api_key_cmd of {name} can't be read as a command: {error}."
+        raise UsageError(
+            message, "Write its words as a shell would take them, or a list."
+        ) from error
 
 
 def _output_of(words: list[str], name: str) -> str:

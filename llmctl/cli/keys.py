@@ -70,7 +70,7 @@ def _check_name(name: str, invocation: Invocation) -> None:
 def _read_key(name: str, env: Environment) -> str:
     text = _ask(name) if env.is_a_tty(env.stdin) else env.read_input()
     key = text.strip()
-    if not key or len(key.split()) != 1:
+    if not key or len(key.split()) != 1 or "\ufffd" in key:  # what is not UTF-8 is no key
         raise UsageError("A key is one word; nothing was stored.", "Paste it, or pipe it in.")
     return key
 

@@ -184,7 +184,7 @@ def test_a_key_from_stdin_is_stored_and_never_shown(tmp_path: Path) -> None:
     assert call(tmp_path, "keys", "list").text == ""
 
 
-@pytest.mark.parametrize("typed", ["", "\n", "two words\n"])
+@pytest.mark.parametrize("typed", ["", "\n", "two words\n", "sk-\ufffd\n"])
 def test_what_is_no_key_is_not_stored(tmp_path: Path, typed: str) -> None:
     done = call(tmp_path, "keys", "set", "openai", typed=typed)
     assert done.status == 2

@@ -34,6 +34,16 @@ def test_each_place_stands_above_the_next(tmp_path: Path) -> None:
     assert [key and key.key for key in found] == ["from-command", "from-variable", "from-file"]
 
 
+def test_a_command_that_no_shell_would_take_is_said_to_be_none(tmp_path: Path) -> None:
+    broken = replace(OPENAI, api_key_cmd="pass show 'work")
+    with (
+        fake_environment(tmp_path) as fake,
+        pytest.raises(UsageError, match="No closing") as caught,
+    ):
+        find_key(broken, fake.env)
+    assert "as a shell" in caught.value.hint
+
+
 def test_a_paid_back_end_without_a_key_is_refused_with_what_to_do(tmp_path: Path) -> None:
     with fake_environment(tmp_path) as fake, pytest.raises(Refused) as caught:
         find_key(OPENAI, fake.env)
