@@ -20,7 +20,7 @@ from llmctl.batch.status import BatchStatus
 from llmctl.batch.watchers import Bar, Events, Lines, Progress
 from llmctl.cli.invocation import Invocation
 from llmctl.config import Config
-from llmctl.environment import Environment
+from llmctl.environment import DIRECTORY_MODE, Environment, open_private
 from llmctl.errors import UsageError, reason
 from llmctl.prices import Prices
 
@@ -107,7 +107,8 @@ def spooled(source: str, env: Environment, *, sharded: bool) -> Iterator[Path]:
     name = "stdin" if source == "-" else path.name
     with tempfile.TemporaryDirectory(prefix="llmctl-batch-") as folder:
         spool = Path(folder, name)
-        with _source(source, path, env) as pipe, spool.open("wb") as file:
+        spool.parent.chmod(DIRECTORY_MODE)  # a umask may have taken bits from the owner too
+        with _source(source, path, env) as pipe, open_private(spool, "wb") as file:
             shutil.copyfileobj(pipe, file)
         yield spool
 
