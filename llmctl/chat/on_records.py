@@ -42,7 +42,7 @@ class OnRecords(OnChat):
         turns = int(argument or 1)
         question = history.rewind(turns)
         if question is None and turns:
-            hint = "/history shows them."
+            hint = "/fork goes back one."
             raise UsageError(f"There are no {turns} messages of yours to go back.", hint)
         if question is None:
             self._chat.say("at the end of the conversation again")

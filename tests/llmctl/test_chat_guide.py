@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 from pathlib import Path
@@ -33,6 +34,18 @@ def test_every_command_is_in_the_guide_as_help_has_it() -> None:
         for name, command in commands().items()
     ]
     assert list(commands()) == CONTRACT.split()
+
+
+def test_what_the_chat_says_names_commands_that_there_are() -> None:
+    code = Path(inspect.getfile(commands)).parent.glob("*.py")
+    strings = [
+        node.value
+        for path in code
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    named = set(re.findall(r"(?<![\w/.~<>])/([a-z]{2,})(?![\w/.])", "\n".join(strings)))
+    assert {"resume", "fork"} <= named <= commands().keys()
 
 
 def test_help_fits_a_terminal() -> None:
