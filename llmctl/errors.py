@@ -16,8 +16,8 @@
     └── StrategyUnavailable     this strategy can't be used here: next rung   7
 
 An exception that is not in this tree (and no cancelation) is a bug and ends in exit 1.
-The sentence for the person is ``message``; the cause for us is ``__cause__``. What a person
-can do something about says what, in ``hint``; a type checker sees to that.
+The sentence for the person is ``message``; the cause for us is ``__cause__``. The first three
+are `Advised`: what a person can do about them is in ``hint``, and a type checker sees to that.
 """
 
 from __future__ import annotations
@@ -48,25 +48,26 @@ class LlmctlError(Exception):
         return Problem(self.kind, self.message, self.hint)
 
 
-class UsageError(LlmctlError):
-    """The command line, a file or a setting can't be used as given."""
-
-    kind = "usage"
-    exit_code = 2
+class Advised(LlmctlError):
+    """Base of those that a person can do something about: a hint always says what."""
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message, hint)
         self.hint: str = hint
 
 
-class Refused(LlmctlError):
+class UsageError(Advised):
+    """The command line, a file or a setting can't be used as given."""
+
+    kind = "usage"
+    exit_code = 2
+
+
+class Refused(Advised):
     """The back end understood and said no."""
 
     kind = "refused"
     exit_code = 3
-
-    def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message, hint)
 
 
 class ContextFull(Refused):
@@ -93,14 +94,11 @@ class PrefixRefused(Refused):
     """The model does not go on behind the beginning of its own message."""
 
 
-class Unreachable(LlmctlError):
+class Unreachable(Advised):
     """Nothing answers, or what is needed to answer can't be had."""
 
     kind = "unreachable"
     exit_code = 4
-
-    def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message, hint)
 
 
 class ConnectTimedOut(LlmctlError):
