@@ -113,6 +113,10 @@ class Config:
     file: Path = Path(FILE_NAME)
     origins: Mapping[str, str] = field(default_factory=dict)
 
+    def system_under(self, said: str | None, template: str | None = None) -> str | None:
+        """Return the system message; one that is said to be empty is none, whatever is set."""
+        return (template or self.system if said is None else said) or None
+
     def wants_color(self, env: Environment, descriptor: int) -> bool:
         """Say whether to use colour on a descriptor."""
         if self.color is Color.AUTO:

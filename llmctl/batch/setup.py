@@ -58,7 +58,7 @@ def recipe_of(job: Job, selection: Selection, config: Config, env: Environment) 
         override_model=job.override_model,
         path=_PATHS.get(config.api, Path.CHAT),
         max_tokens_field="max_tokens" if profile is None else profile.max_tokens_field,
-        system=(config.system if job.system is None else job.system) or None,
+        system=config.system_under(job.system),
         template=template,
         variables=job.variables,
         attached=job.attached,

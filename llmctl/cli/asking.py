@@ -66,11 +66,6 @@ def rendered(
     return Rendered(None, prompt, {}, {})
 
 
-def system_from(said: str | None, template: str | None, config: Config) -> str | None:
-    """Return the system message; one that is said to be empty is none, whatever stands behind."""
-    return (template or config.system if said is None else said) or None
-
-
 def options_from(  # noqa: PLR0913  (each is an option)
     config: Config,
     template: Mapping[str, Any],

@@ -62,7 +62,6 @@ def chat(  # noqa: PLR0913  (each parameter is an option)
         markers_from,
         options_from,
         rendered,
-        system_from,
     )
     from llmctl.cli.conversations import chosen_conversation  # noqa: PLC0415
     from llmctl.clocks import Limits  # noqa: PLC0415
@@ -84,7 +83,7 @@ def chat(  # noqa: PLR0913  (each parameter is an option)
         options=options_from(
             config, filled.options, env, seed=seed, stop=stop, schema=schema, body=body
         ),
-        system=system_from(system, filled.system, config),
+        system=config.system_under(system, filled.system),
         markers=markers_from(marker, {**DEFAULT_MARKERS, **filled.markers}, no_markers=no_markers),
         limits=Limits(config.first_token_timeout, config.idle_timeout, config.timeout),
         attached=list(attach or ()),

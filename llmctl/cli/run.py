@@ -101,7 +101,6 @@ def run(  # noqa: PLR0913  (each parameter is an option)
         options_from,
         prompt_from,
         rendered,
-        system_from,
     )
     from llmctl.cli.conversations import chosen_conversation, unfinished_choice  # noqa: PLC0415
     from llmctl.foreground import Manner  # noqa: PLC0415
@@ -133,7 +132,7 @@ def run(  # noqa: PLR0913  (each parameter is an option)
             config, filled.options, env, seed=seed, stop=stop, schema=schema, body=body
         ),
         markers=markers_from(marker, filled.markers, no_markers=no_markers),
-        system=system_from(system, filled.system, config),
+        system=config.system_under(system, filled.system),
         conversation=going_on,
         unfinished=unfinished_choice(keep=keep, drop=drop),
         stored=not no_store,
