@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -119,8 +118,8 @@ END = b""
 
 
 @contextmanager
-def serving(tokens: int, text: str = Server.text, *, cpu: int | None = None) -> Iterator[str]:
-    """Serve a reply of so many tokens in a process of its own, on one processor if told so."""
+def serving(tokens: int, text: str = Server.text) -> Iterator[str]:
+    """Serve a reply of so many tokens in a process of its own; give the URL."""
     server = subprocess.Popen(  # noqa: S603
         [sys.executable, __file__, str(tokens), text],
         stdin=subprocess.PIPE,
@@ -129,8 +128,6 @@ def serving(tokens: int, text: str = Server.text, *, cpu: int | None = None) -> 
     )
     assert server.stdout is not None  # noqa: S101
     try:
-        if cpu is not None:
-            os.sched_setaffinity(server.pid, {cpu})
         yield server.stdout.readline().strip()
     finally:
         server.kill()
