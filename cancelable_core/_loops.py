@@ -8,12 +8,21 @@ out, and ``call_soon_threadsafe`` may be called in a signal handler). trio's
 own trio loop runs the callback on the spot. A signal handler that interrupted this task
 must not: it may have interrupted trio's own bookkeeping. Such handlers are recognised by
 their code being on the stack.
+
+And the other way round: a loop that sleeps has to wake up for a signal. Python runs handlers
+in the main thread, once that executes Python again. A signal that comes after the loop's
+last instruction and before its wait for events, or that the system hands to another thread,
+stays unheard until something else ends the wait. ``signal.set_wakeup_fd`` is made for this
+(https://docs.python.org/3/library/signal.html#signal.set_wakeup_fd). The loops of trio and
+uvloop use it whenever they run; asyncio's only while they handle a signal themselves.
 """
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
+import weakref
 from types import CodeType, FrameType, MethodType
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -42,7 +51,22 @@ def running_loop() -> Loop:
         anyio.NoEventLoopError: If none does.
     """
     native: Any = anyio.lowlevel.current_token().native_token
-    return _TrioLoop(native) if hasattr(native, "run_sync_soon") else cast("Loop", native)
+    if hasattr(native, "run_sync_soon"):
+        return _TrioLoop(native)
+    if _waking.wanted:
+        _waking.wake(native)
+    return cast("Loop", native)
+
+
+def wake_for_signals() -> None:
+    """From now on, asyncio's loops in the main thread wake up for signals.
+
+    The one that is running now does at once; others as soon as something of this library
+    runs in them.
+    """
+    _waking.wanted = True
+    with contextlib.suppress(RuntimeError):  # none runs here
+        running_loop()
 
 
 def post(loop: Loop, callback: Callable[[], object]) -> None:
@@ -84,6 +108,44 @@ class _TrioLoop:
         except RuntimeError:
             return False
         return lowlevel.current_trio_token() is self._token
+
+
+class _Waking:
+    """Has a loop of asyncio use the wakeup descriptor, by giving it a signal to handle.
+
+    Nobody sends that signal, and the loop sets everything back when it is closed.
+    """
+
+    __slots__ = ("_last", "wanted")
+
+    UNUSED = getattr(signal, "SIGURG", None)
+    """Does nothing by default; the one that Go's runtime chose, for the same reason."""
+
+    def __init__(self) -> None:
+        self.wanted = False
+        self._last: Callable[[], object] = object
+
+    def wake(self, loop: Any) -> None:
+        if self._last() is loop or self.UNUSED is None or not in_main_thread():
+            return
+        self._last = weakref.ref(loop)
+        if _has_wakeup_fd() or signal.getsignal(self.UNUSED) is not signal.SIG_DFL:
+            return
+        loop.add_signal_handler(self.UNUSED, _nothing)
+
+
+_waking = _Waking()
+
+
+def _has_wakeup_fd() -> bool:
+    fd = signal.set_wakeup_fd(-1)
+    if fd != -1:
+        signal.set_wakeup_fd(fd)
+    return fd != -1
+
+
+def _nothing() -> None:
+    """Handle a signal that nobody sends."""
 
 
 def in_main_thread() -> bool:

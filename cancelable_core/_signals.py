@@ -17,7 +17,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from ._closing import Closing
-from ._loops import in_main_thread
+from ._loops import in_main_thread, wake_for_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -94,6 +94,8 @@ class SignalHub:
         except BaseException:
             subscription.close()
             raise
+        if wanted:
+            wake_for_signals()
         return subscription
 
     def subscriber_count(self, signum: int) -> int:

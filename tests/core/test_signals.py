@@ -257,6 +257,56 @@ async def test_a_signal_wakes_an_idle_loop() -> None:
     timer.join()
 
 
+@pytest.fixture
+def _threads_wait_until_others_sleep() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(60)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("_threads_wait_until_others_sleep")
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("early", [True, False], ids=["before the loop", "in the loop"])
+def test_a_signal_that_another_thread_gets_wakes_the_loop(backend: str, *, early: bool) -> None:
+    """As does one that comes right before the loop falls asleep: neither ends its wait."""
+    token, asleep = CancelationToken(), threading.Event()
+
+    def send() -> None:
+        asleep.wait()
+        signal.pthread_kill(threading.get_ident(), USR1)
+
+    async def work() -> bool:
+        with signal_hub.subscribe([] if early else [USR1], lambda _: token.cancel()):
+            async with Cancelable.with_token(token, when_cancelled="absorb"):
+                asleep.set()
+                with anyio.move_on_after(2) as patience:
+                    await anyio.sleep_forever()
+            return not patience.cancel_called
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    with signal_hub.subscribe([USR1] if early else [], lambda _: token.cancel()):
+        heard_at_once = anyio.run(work, backend=backend)
+    sender.join()
+    assert heard_at_once
+
+
+def test_a_handler_for_the_signal_that_wakes_loops_is_left_alone() -> None:
+    def theirs(_number: int, _frame: object) -> None: ...
+
+    async def enter() -> None:
+        async with Cancelable.with_signal(USR1):
+            assert signal.getsignal(signal.SIGURG) is theirs
+
+    before = signal.signal(signal.SIGURG, theirs)
+    try:
+        anyio.run(enter)
+        assert signal.getsignal(signal.SIGURG) is theirs
+    finally:
+        signal.signal(signal.SIGURG, before)
+
+
 async def test_a_handler_of_ones_own_may_cancel_while_a_task_runs() -> None:
     token = CancelationToken()
     before = signal.signal(USR1, lambda *_: token.cancel())
