@@ -21,6 +21,9 @@ from dataclasses import dataclass
 SLICE = select.PIPE_BUF // 4
 """Characters of one write; at most four bytes each, so never more than ``PIPE_BUF``."""
 
+PACE_S = 0.001
+"""Seconds between two writes at the least: faster than that, nobody reads, and each costs."""
+
 HIGH_WATER = 256 * 1024
 """Characters queued above which `Output.full` says so."""
 
@@ -64,6 +67,7 @@ class Output:
         self._closing = False
         self._broken = False
         self._waiting_since: float | None = None
+        self._due = 0.0
         self._thread = threading.Thread(target=self._run, name="output", daemon=True)
         self._thread.start()
 
@@ -137,6 +141,7 @@ class Output:
                 os.read(self._wake_out, 4096)
             state = ready.get(self._fd, 0)
             if state & select.POLLOUT and self._pieces and not self._closing:
+                self._keep_pace()
                 self._write_some()
             elif state & (select.POLLERR | select.POLLHUP | select.POLLNVAL):
                 self._break(BrokenPipeError(32, "the reader is gone"))
@@ -150,6 +155,13 @@ class Output:
             return poll.poll()
         finally:
             self._waiting_since = None
+
+    def _keep_pace(self) -> None:
+        """Let what comes at full speed gather; what comes slowly never waits."""
+        early = self._due - time.monotonic()
+        if early > 0:
+            time.sleep(early)
+        self._due = time.monotonic() + PACE_S
 
     def _write_some(self) -> None:
         slice_, taken = self._take()
