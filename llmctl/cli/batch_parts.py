@@ -156,13 +156,14 @@ def failures_of(text: str | None) -> tuple[int | None, float | None]:
     if text is None:
         return None, DEFAULT_SHARE
     number = text.removesuffix("%")
+    is_share = number != text
     try:
-        value = float(number)
+        value = float(number) / (100 if is_share else 1)
     except ValueError:
         value = -1.0
-    if value < 0 or (number == text and not value.is_integer()):
+    if not (0 <= value <= 1 if is_share else value >= 0 and value.is_integer()):
         raise UsageError(f"--max-failures takes N or P%, not '{text}'.", "Write 10 or 5%.")
-    return (int(value), None) if number == text else (None, value / 100)
+    return (None, value) if is_share else (int(value), None)
 
 
 def prices_of(text: str | None, config: Config) -> Prices | None:
