@@ -120,6 +120,9 @@ def run(  # noqa: PLR0913  (each parameter is an option)
     if no_store and (last or conversation is not None):
         raise UsageError("A conversation is in the store.", "Leave out --no-store.")
     going_on = chosen_conversation(env, last=last, id_=conversation)
+    if going_on is None and (keep or drop):
+        said = "--keep and --drop are for the last reply of a conversation."
+        raise UsageError(said, "Name the conversation with '-c ID'.")
     selection = resolve_model(None, config, env)
     needed = not asks_by_itself(template, env)
     asked = prompt_from(prompt or (), env, no_stdin=no_stdin, needed=needed)

@@ -57,6 +57,7 @@ def files(tmp_path: Path) -> Path:
         ("--marker A --no-markers", "--marker and --no-markers exclude each other."),
         ("--extract --json", "--json and --extract exclude each other."),
         ("--conversation cnone", "Nothing has the id 'cnone'."),
+        ("--keep", "--keep and --drop are for the last reply of a conversation."),
     ],
 )
 def test_bad_input_is_one_sentence_one_hint_and_2(files: Path, words: str, sentence: str) -> None:
