@@ -20,6 +20,7 @@ uvloop use it whenever they run; asyncio's only while they handle a signal thems
 from __future__ import annotations
 
 import contextlib
+import functools
 import signal
 import sys
 import weakref
@@ -159,7 +160,8 @@ def inside_signal_handler() -> bool:
     """Whether the caller was called, directly or not, by a handler of a signal."""
     if not in_main_thread():
         return False
-    handlers = {_code_of(signal.getsignal(number)) for number in signal.valid_signals()}
+    found = map(signal.getsignal, _signal_numbers())
+    handlers = {_code_of(handler) for handler in found if callable(handler)}
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  (no public way to see the stack)
     while frame is not None:
         if frame.f_code in handlers:
@@ -168,12 +170,17 @@ def inside_signal_handler() -> bool:
     return False
 
 
+@functools.cache
+def _signal_numbers() -> tuple[int, ...]:
+    return tuple(map(int, signal.valid_signals()))
+
+
 def _code_of(handler: Any) -> CodeType | None:
     """The code that runs first when ``handler`` is called, if it is Python code."""
     while hasattr(handler, "func"):  # functools.partial
         handler = handler.func
     if isinstance(handler, MethodType):
         handler = handler.__func__
-    elif callable(handler) and not hasattr(handler, "__code__"):
+    elif not hasattr(handler, "__code__"):
         handler = getattr(type(handler).__call__, "__func__", type(handler).__call__)
     return getattr(handler, "__code__", None)
