@@ -40,7 +40,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import astuple, dataclass, field
 from itertools import groupby
 from pathlib import Path
 from types import UnionType
@@ -81,6 +81,9 @@ _BLOCK = 4096
 
 LONGEST_ENDED = 4096
 """Bytes within which the record of an end is found at the end of a journal."""
+
+_BARE = Chunk()[1:]
+"""A chunk that has content and nothing else; most are, so their records are made quickly."""
 
 _TOO_MANY = 2**31
 _SEAL = re.compile(rb',"crc":(\d{1,10})\}\n\Z')
@@ -213,7 +216,7 @@ class Recorded:
         """Go on behind an end that the old bound brought about."""
         self.bound = max_tokens
         if self.chunks and self.chunks[-1].finish_reason == "length":
-            self.chunks[-1] = replace(self.chunks[-1], finish_reason=None)
+            self.chunks[-1] = self.chunks[-1]._replace(finish_reason=None)
 
     def rewrite(self, text: str) -> None:
         """Let ``text`` stand for the reply so far; nothing vouches for its tokens any more.
@@ -237,7 +240,7 @@ class Recorded:
     def join(self, strategy: Strategy) -> None:
         """The reply went on: behind its text alone, a token that was in no text is void."""
         if strategy in BEHIND_TEXT and self.chunks and self.chunks[-1].loose:
-            self.chunks[-1] = replace(self.chunks[-1], tokens=None, ids=None)
+            self.chunks[-1] = self.chunks[-1]._replace(tokens=None, ids=None)
 
     @property
     def stopped(self) -> bool:
@@ -326,19 +329,9 @@ class Journal:
 
     def received(self, chunk: Chunk) -> None:
         """Record a chunk; call it before anything of the chunk is output."""
-        record: dict[str, Any] = {"type": "received", "text": chunk.text}
-        if chunk.channel is not Channel.CONTENT:
-            record["channel"] = str(chunk.channel)
-        for name in ("tokens", "ends", "ids", "finish_reason"):
-            value = getattr(chunk, name)
-            if value is not None:
-                record[name] = value
-        if chunk.context_full:
-            record["context_full"] = True
-        if chunk.usage:
-            record["usage"] = chunk.usage.as_json()
-        if chunk.cursor:
-            record["cursor"] = astuple(chunk.cursor)
+        record = f'{{"type":"received","text":{_encode(chunk.text)}}}'
+        if chunk[1:] != _BARE:
+            record = f"{record[:-1]},{_encode(_besides_text(chunk))[1:]}"
         self._write(record)
 
     def rewritten(self, text: str) -> None:
@@ -394,7 +387,8 @@ class Journal:
             {"type": "open", "pid": os.getpid(), "host": socket.gethostname(), "at": time.time()}
         )
 
-    def _write(self, record: Mapping[str, Any]) -> None:
+    def _write(self, record: Mapping[str, Any] | str) -> None:
+        """Append a record, or the JSON of one."""
         if self._fd < 0:
             return
         data = sealed(record)
@@ -535,9 +529,10 @@ def _lock(fd: int, path: Path) -> None:
         raise FileNotFoundError(path)
 
 
-def sealed(record: Mapping[str, Any]) -> bytes:
-    """Return a record as the line that a journal keeps."""
-    data = _encode(record).encode("utf-8", "replace")
+def sealed(record: Mapping[str, Any] | str) -> bytes:
+    """Return a record, or the JSON of one, as the line that a journal keeps."""
+    told = record if isinstance(record, str) else _encode(record)
+    data = told.encode("utf-8", "replace")
     return b'%b,"crc":%d}\n' % (data[:-1], zlib.crc32(data))
 
 
@@ -602,7 +597,7 @@ def _beginning(chunks: Sequence[Chunk], text: str) -> tuple[list[Chunk], str]:
     for chunk in (chunk for chunk in chunks if chunk.channel is Channel.CONTENT):
         if not text or not text.startswith(chunk.text):
             break
-        kept.append(replace(chunk, finish_reason=None, cursor=None))
+        kept.append(chunk._replace(finish_reason=None, cursor=None))
         text = text[len(chunk.text) :]
     return kept, text
 
@@ -618,13 +613,31 @@ def _pass_markers(recorded: Recorded) -> None:
             recorded.mark = _mark(found["mark"])
 
 
+def _besides_text(chunk: Chunk) -> dict[str, Any]:
+    """Return the members of a chunk's record that are not in every one."""
+    record: dict[str, Any] = {}
+    if chunk.channel is not Channel.CONTENT:
+        record["channel"] = str(chunk.channel)
+    for name in ("tokens", "ends", "ids", "finish_reason"):
+        value = getattr(chunk, name)
+        if value is not None:
+            record[name] = value
+    if chunk.context_full:
+        record["context_full"] = True
+    if chunk.usage:
+        record["usage"] = chunk.usage.as_json()
+    if chunk.cursor:
+        record["cursor"] = astuple(chunk.cursor)
+    return record
+
+
 def _mark(record: Mapping[str, Any]) -> Mark:
-    kinds = {name: int | None if name == "tokens" else int for name in Mark.__slots__}
+    kinds = {name: int | None if name == "tokens" else int for name in Mark._fields}
     return Mark(**{name: _typed(record[name], kind) for name, kind in kinds.items()})
 
 
 def _mark_as_json(mark: Mark) -> dict[str, Any]:
-    return {name: getattr(mark, name) for name in Mark.__slots__}
+    return mark._asdict()
 
 
 def _chunk(record: Mapping[str, Any]) -> Chunk:

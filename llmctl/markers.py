@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from llmctl.errors import UsageError
 from llmctl.events import Action
@@ -36,16 +36,14 @@ _OPENING = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(NamedTuple):
     """A run of ordinary text, and where it ends in the model's own text."""
 
     text: str
     end: int
 
 
-@dataclass(frozen=True, slots=True)
-class Marker:
+class Marker(NamedTuple):
     """A marker that was found, and where it ends in the model's own text."""
 
     marker: str
@@ -104,6 +102,7 @@ class MarkerScanner:
         by_length = sorted(markers, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, by_length)))
         self._longest = max(map(len, markers), default=0)
+        self._beginnings = {marker[:end] for marker in markers for end in range(1, len(marker))}
         self._held = ""
         self._start = 0
         self._fence = _Fence()
@@ -153,19 +152,16 @@ class MarkerScanner:
         if final:
             return limit
         for start in range(max(0, len(self._held) - self._longest + 1), limit):
-            if self._may_grow(self._held[start:]):
+            if self._held[start:] in self._beginnings:
                 return start
         return limit
 
     def _marker_here(self, *, final: bool) -> str | None:
         """Return the marker at the start, ``""`` if there is none, None to wait."""
-        if not final and self._may_grow(self._held):
+        if not final and self._held in self._beginnings:
             return None
         found = self._pattern.match(self._held)
         return found[0] if found else ""
-
-    def _may_grow(self, tail: str) -> bool:
-        return any(len(m) > len(tail) and m.startswith(tail) for m in self._markers)
 
     def _release(self, count: int, items: list[Item]) -> None:
         text, self._held = self._held[:count], self._held[count:]

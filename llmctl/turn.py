@@ -38,7 +38,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from io import StringIO
 from itertools import groupby
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from llmctl.conversation import Prefix
 from llmctl.events import (
@@ -82,8 +82,7 @@ TRANSITIONS: Mapping[tuple[Phase, Control], Phase] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(NamedTuple):
     """How far a reply was delivered, on all rulers at once.
 
     Attributes:
@@ -111,7 +110,9 @@ class Mark:
         """Return the mark ``missing`` characters of plain content before this one."""
         if not missing:
             return self
-        return replace(before, chars=self.chars - missing, model=self.model - missing, exact=False)
+        return before._replace(
+            chars=self.chars - missing, model=self.model - missing, exact=False
+        )
 
 
 @dataclass(slots=True)
@@ -364,7 +365,7 @@ class Turn:
         mode: Mode = Mode.HOLD,
         pause_after: int | None = None,
         bound: int | None = None,
-        mark: Mark = Mark(),
+        mark: Mark = Mark(),  # noqa: B008  (immutable)
     ) -> None:
         self.phase = Phase.STREAMING
         self.end: End | None = None
@@ -504,17 +505,17 @@ class Turn:
         if chunk.channel is Channel.REASONING:
             old = min(self._skip.reasoning, len(chunk.text))
             if old:
-                self._skip = replace(self._skip, reasoning=self._skip.reasoning - old)
+                self._skip = self._skip._replace(reasoning=self._skip.reasoning - old)
         else:
             self._counter.add(chunk)
             old = min(self._skip.model, len(chunk.text))
             if old:
                 self._pass_delivered(chunk.text[:old])
-        return replace(chunk, text=chunk.text[old:]) if old else chunk
+        return chunk._replace(text=chunk.text[old:]) if old else chunk
 
     def _pass_delivered(self, text: str) -> None:
         self._scanner.skip(text)
-        self._skip = replace(self._skip, model=self._skip.model - len(text))
+        self._skip = self._skip._replace(model=self._skip.model - len(text))
         self._counter.skip(self._mark.counted, self._mark.model - self._skip.model)
         if not self._skip.model:
             self._advance(self._mark.model, 0)
@@ -528,7 +529,7 @@ class Turn:
         if chunk.channel is Channel.CONTENT:
             self._items.extend(self._scanner.feed(chunk.text))
             return []
-        self._mark = replace(self._mark, reasoning=self._mark.reasoning + len(chunk.text))
+        self._mark = self._mark._replace(reasoning=self._mark.reasoning + len(chunk.text))
         return [Delta(Channel.REASONING, chunk.text, self.position)]
 
     def _deliver_item(self, item: Item) -> list[Delivery]:

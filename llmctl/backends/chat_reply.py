@@ -12,6 +12,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import jiter
+
 from llmctl.backends.surrogates import SurrogateJoiner
 from llmctl.backends.token_counts import TokenCounter
 from llmctl.events import Channel, Chunk, Usage
@@ -74,7 +76,7 @@ class ReplyReader:
             self.done = True
             return []
         try:
-            return self._event(json.loads(data), kind)
+            return self._event(_parsed(data), kind)
         except (AttributeError, KeyError, TypeError, RecursionError) as error:
             raise ValueError("JSON of another shape") from error
 
@@ -123,6 +125,18 @@ class ReplyReader:
         counted = self._counter.count(text, choice, event)
         if text:
             chunks.append(Chunk(text, Channel.CONTENT, *counted))
+
+
+def _parsed(data: str) -> Any:  # noqa: ANN401  (any JSON)
+    """Return what JSON says; what the quick parser refuses may be half of a surrogate pair.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    try:
+        return jiter.from_json(data.encode("utf-8", "surrogatepass"))
+    except ValueError:
+        return json.loads(data)
 
 
 def _parts(parts: Iterable[Mapping[str, Any]], kind: str) -> str:

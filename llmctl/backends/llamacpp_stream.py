@@ -202,7 +202,7 @@ class LlamaStream:
     def _put(self, chunks: list[Chunk]) -> None:
         """Queue an event's chunks; the last of them knows where the event begins."""
         if chunks and not self._reader.ended:
-            chunks[-1] = replace(chunks[-1], cursor=self._cursor)
+            chunks[-1] = chunks[-1]._replace(cursor=self._cursor)
         self._chunks.extend(chunks)
 
     async def _drain(self) -> None:

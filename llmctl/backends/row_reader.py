@@ -6,7 +6,6 @@ Three protocols are read here: chat completions, completions, and responses.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import jiter
@@ -79,19 +78,9 @@ class RowReader(ReplyReader):
 
     def read(self, data: str, kind: str = "message") -> list[Chunk]:
         """Return what one event adds; see `ReplyReader.read`."""
-        if data == "[DONE]":
-            self.done = True
-            return []
-        try:
-            event = jiter.from_json(data.encode("utf-8", "surrogatepass"))
-        except ValueError:
-            self._slow = True
-            return super().read(data, kind)  # half of a surrogate pair, or no JSON at all
-        try:
-            chunks = self._event(event, kind)
-        except (AttributeError, KeyError, TypeError) as error:
-            raise ValueError("JSON of another shape") from error
-        self._slow |= any(chunk.tokens is not None for chunk in chunks)
+        chunks = super().read(data, kind)
+        halved = any(joiner.waits for joiner in self._joiners.values())
+        self._slow |= halved or any(chunk.tokens is not None for chunk in chunks)
         return chunks
 
     def _event(self, event: Mapping[str, Any], kind: str) -> list[Chunk]:
@@ -137,7 +126,7 @@ class ResponsesRowReader(ResponsesReader):
         if chunks or self.done:
             return chunks
         half = any(joiner.waits for joiner in self._joiners.values())
-        return [replace(_TICK, cursor=None if half else self.cursor)]
+        return [_TICK._replace(cursor=None if half else self.cursor)]
 
     def _end(self, response: Mapping[str, Any]) -> None:
         super()._end(response)

@@ -21,7 +21,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import accumulate
 from pathlib import Path
@@ -165,7 +165,7 @@ def _step(entry: str | Mapping[str, Any]) -> Step:
     chunk = _chunk(well_formed(entry["text"]), Channel(entry.get("channel", Channel.CONTENT)))
     if "tokens" in entry:
         ends = (len(chunk.text),) if entry["tokens"] == 1 else None
-        chunk = replace(chunk, tokens=entry["tokens"], ends=ends)
+        chunk = chunk._replace(tokens=entry["tokens"], ends=ends)
     return Step(chunk, entry.get("delay_s"))
 
 

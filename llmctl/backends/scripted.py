@@ -198,7 +198,7 @@ class ScriptedStream:
             return Chunk(finish_reason=reason)
         if self.cursor is not None:
             self.cursor = replace(self.cursor, at=self._played)
-        return replace(chunk, cursor=self.cursor)
+        return chunk._replace(cursor=self.cursor)
 
     def read_on(self, cursor: Cursor) -> None:
         """Pass what was played before ``cursor``."""
@@ -244,7 +244,7 @@ class ScriptedStream:
         if count <= room or chunk.ends is None:
             return chunk
         ends = chunk.ends[:room]
-        return replace(chunk, text=chunk.text[: ends[-1]], tokens=room, ends=ends)
+        return chunk._replace(text=chunk.text[: ends[-1]], tokens=room, ends=ends)
 
     async def _wait(self, delay_s: float) -> None:
         if delay_s > 0:
