@@ -85,6 +85,9 @@ LONGEST_ENDED = 4096
 _BARE = Chunk()[1:]
 """A chunk that has content and nothing else; most are, so their records are made quickly."""
 
+_LEAST = 2
+"""Members of such a chunk's record: its type and its text."""
+
 _TOO_MANY = 2**31
 _SEAL = re.compile(rb',"crc":(\d{1,10})\}\n\Z')
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -543,10 +546,11 @@ def _whole_lines(path: Path) -> Iterator[tuple[int, Any]]:
             seal = _SEAL.search(line)
             if not line.endswith(b"\n") or (must and seal is None):
                 return
-            if seal is not None and zlib.crc32(line[: seal.start()] + b"}") != int(seal[1]):
+            data = line if seal is None else line[: seal.start()] + b"}"
+            if seal is not None and zlib.crc32(data) != int(seal[1]):
                 return
             try:
-                record = json.loads(line if seal is None else line[: seal.start()] + b"}")
+                record = json.loads(data.decode("utf-8", "surrogatepass"))  # bytes take longer
             except (ValueError, RecursionError):
                 return
             must = must or (isinstance(record, dict) and record.get("journal") == VERSION)
@@ -641,6 +645,8 @@ def _mark_as_json(mark: Mark) -> dict[str, Any]:
 
 
 def _chunk(record: Mapping[str, Any]) -> Chunk:
+    if len(record) == _LEAST:
+        return Chunk(_typed(record["text"], str))
     usage = record.get("usage")
     return Chunk(
         text=_typed(record["text"], str),
