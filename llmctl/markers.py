@@ -101,8 +101,8 @@ class MarkerScanner:
         self._markers = dict(markers)
         by_length = sorted(markers, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, by_length)))
+        self._first = re.compile("|".join({re.escape(marker[0]) for marker in markers}))
         self._longest = max(map(len, markers), default=0)
-        self._beginnings = {marker[:end] for marker in markers for end in range(1, len(marker))}
         self._held = ""
         self._start = 0
         self._fence = _Fence()
@@ -147,21 +147,24 @@ class MarkerScanner:
 
     def _next_candidate(self, *, final: bool) -> int:
         """Return how many characters can be released before the next possible marker."""
-        found = self._pattern.search(self._held)
-        limit = found.start() if found else len(self._held)
-        if final:
-            return limit
-        for start in range(max(0, len(self._held) - self._longest + 1), limit):
-            if self._held[start:] in self._beginnings:
+        for found in self._first.finditer(self._held):
+            start = found.start()
+            left = len(self._held) - start
+            if self._pattern.match(self._held, start):
                 return start
-        return limit
+            if not final and left < self._longest and self._may_grow(self._held[start:]):
+                return start
+        return len(self._held)
 
     def _marker_here(self, *, final: bool) -> str | None:
         """Return the marker at the start, ``""`` if there is none, None to wait."""
-        if not final and self._held in self._beginnings:
+        if not final and self._may_grow(self._held):
             return None
         found = self._pattern.match(self._held)
         return found[0] if found else ""
+
+    def _may_grow(self, tail: str) -> bool:
+        return any(len(m) > len(tail) and m.startswith(tail) for m in self._markers)
 
     def _release(self, count: int, items: list[Item]) -> None:
         text, self._held = self._held[:count], self._held[count:]
