@@ -110,9 +110,7 @@ class Mark(NamedTuple):
         """Return the mark ``missing`` characters of plain content before this one."""
         if not missing:
             return self
-        return before._replace(
-            chars=self.chars - missing, model=self.model - missing, exact=False
-        )
+        return before._replace(chars=self.chars - missing, model=self.model - missing, exact=False)
 
 
 @dataclass(slots=True)

@@ -2,9 +2,10 @@
 
 ``python -m tests.soak [--seconds 600] [--workers 3] [--seed 1]``. Each worker asks an oracle for
 replies whose text is known, through a proxy that breaks connections, and ends its program by
-signals, time limits, pauses and full disks at random; it goes on with what was cut until it is
-complete, and compares. All workers' programs share one home. Nothing may be lost or doubled,
-nothing may hang, the store must be whole at the end and no process be left.
+signals, time limits, pauses and full disks at random, some under a wall clock that jumps; it
+goes on with what was cut until it is complete, and compares. All workers' programs share one
+home. Nothing may be lost or doubled, nothing may hang, the store must be whole at the end and no
+process be left.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from llmctl.store_repair import trouble
+from tests.support import clock_jumps
 from tests.support.batches import CONFIG, Batch, prompt, vllm
 from tests.support.fault_proxy import FaultProxy, LinkPlan, TroubleKind, random_plan
 from tests.support.oracle_server import OracleProcess
@@ -78,6 +80,13 @@ class Worker:
                 self.counts["failures"] += 1
                 self.faults.append(f"{thing.__name__}: {error!r}\n{traceback.format_exc(limit=-3)}")
 
+    def _clock(self, env: Mapping[str, str]) -> dict[str, str]:
+        """Return what makes one in three programs see a wall clock that jumps."""
+        if self._chance.randrange(3):
+            return {}
+        self.counts["clocks that jump"] += 1
+        return clock_jumps.environment(env, self._chance.randrange(2**31))
+
     def _question(self) -> tuple[str, str]:
         self._asked += 1
         number = self._number * 100_000 + self._asked
@@ -122,7 +131,8 @@ class Worker:
             more = ["--pause-after", str(self._chance.randrange(1, 60))]
             more += ["--on-pause", self._chance.choice(["hold", "cut"])]
         wrap = FULL_DISK if fate == "full disk" else ()
-        with self._place.cli.start(*words, *more, wrap=wrap) as process:
+        cli = self._place.cli
+        with cli.start(*words, *more, wrap=wrap, env=self._clock(cli.env)) as process:
             if fate == "signal":
                 sign = self._chance.choice(SIGNALS)
                 if self._chance.random() < 0.5:
@@ -143,7 +153,8 @@ class Worker:
         cli = self._place.cli
         self._place.proxy.enqueue(weather(self._chance))
         words = cli.command("chat", "-m", "oracle/oracle", "--seed", "7", "--require", "token")
-        with PtyProgram(words, env=cli.env, cwd=cli.cwd, columns=100, rows=30) as chat:
+        env = {**cli.env, **self._clock(cli.env)}
+        with PtyProgram(words, env=env, cwd=cli.cwd, columns=100, rows=30) as chat:
             chat.wait_for("/help", timeout_s=HANGS_S)
             chat.send(f"{question}\r")
             chat.wait_for_screen(re.compile("streaming|tok ·"), timeout_s=HANGS_S)
@@ -180,7 +191,8 @@ class Worker:
                 self._place.proxy.enqueue(*(weather(self._chance) for _ in range(6)))
                 fate = "nothing" if attempt > 5 else self._chance.choice(["nothing", "signal"])
                 with batch.start("--concurrency", "4", "--idle-timeout", "5", "--wait-ready", "20s",
-                                 "--require", "token", "--retry-failed") as process:  # fmt: skip
+                                 "--require", "token", "--retry-failed",
+                                 env=self._clock(batch.cli.env)) as process:  # fmt: skip
                     if fate == "signal":
                         sign = self._chance.choice([signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
                         process.kill_after(self._chance.uniform(0.5, 4.0), sign)
