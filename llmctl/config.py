@@ -257,6 +257,12 @@ def _text(value: object) -> str:
     raise _WrongTypeError("a string")
 
 
+def _name(value: object) -> str:
+    if text := _text(value):
+        return text
+    raise _WrongTypeError("a text that is not empty")
+
+
 def _flag(value: object) -> bool:
     if isinstance(value, bool):
         return value
@@ -340,7 +346,7 @@ def _preset(value: object) -> Profile:
 
 
 _SETTINGS: dict[str, Callable[[object], Any]] = {
-    "model": _text,
+    "model": _name,
     "color": _one_of(Color),
     "plain": _flag,
     "system": _text,
@@ -370,7 +376,7 @@ _PROFILE_SETTINGS: dict[str, Callable[[object], Any]] = {
     "api_key_cmd": _command,
     "requires_key": _flag,
     "billed": _flag,
-    "model": _text,
+    "model": _name,
     "prefix": _one_of(PrefixDialect),
     "reasoning": _one_of(ReasoningDialect),
     "prefix_base_url": _url,

@@ -46,10 +46,13 @@ def resume(  # noqa: PLR0913  (each parameter is an option)
     """
     from llmctl.cli.asking import markers_from  # noqa: PLC0415  (start-up)
     from llmctl.cli.conversations import list_unfinished  # noqa: PLC0415
+    from llmctl.errors import UsageError  # noqa: PLC0415
     from llmctl.foreground import Manner  # noqa: PLC0415
     from llmctl.unfinished import resume  # noqa: PLC0415
 
     invocation = here(context)
+    if list_ and id_ is not None:
+        raise UsageError("--list lists all unfinished replies; it takes no ID.", "Leave one out.")
     if list_:
         return list_unfinished(invocation.env, as_json=as_json)
     config = invocation.config(

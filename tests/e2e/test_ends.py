@@ -221,6 +221,8 @@ def test_usage_prints_no_events(program: Program) -> None:
     assert program.run("run", "--json", "-m", program.script(WORDS)).returncode == 2
     for option in ("--model", "--seed", "--temperature"):
         assert program.run("resume", option, "1").returncode == 2
+    listed = program.run("resume", "--list", "g-1")
+    assert (listed.returncode, listed.text) == (2, "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

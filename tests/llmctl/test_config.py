@@ -78,6 +78,7 @@ def test_a_profile_starts_from_its_preset(tmp_path: Path) -> None:
         ('modle = "x"', "c.toml: modle is not a setting", "Did you mean 'model'?"),
         ("xyzzy = 1", "c.toml: xyzzy is not a setting", "Known are model"),
         ("model = 1", "c.toml: model must be a string, not 1", None),
+        ('model = ""', "c.toml: model must be a text that is not empty, not ''", None),
         ('temperature = "hot"', "temperature must be a number", None),
         ("temperature = true", "temperature must be a number", None),
         ("temperature = -1", "temperature must be a number of 0 or more, not -1", None),
@@ -103,6 +104,7 @@ def test_a_profile_starts_from_its_preset(tmp_path: Path) -> None:
         ('[profiles.x]\nbase_url = "http://a:65536"', "'http://a:65536' is not", "PORT"),
         ('[profiles.x]\nbase_url = "http://[a"', "'http://[a' is not the address", "HOST"),
         ('[profiles.x]\nbase_url = "10.0.0.1"', "profiles.x.base_url: '10.0.0.1' is not", "http"),
+        ('[profiles.vllm]\nmodel = ""', "profiles.vllm.model must be a text that is not", None),
         ("[profiles.vllm]\napi_key_cmd = [1]", "api_key_cmd must be a command", None),
     ],
 )
