@@ -234,7 +234,7 @@ class Chat:
             self.complain(error)
             return
         self._forget_what_cannot_go_on()
-        turn = Turn(header.markers, mode=self._holding.mode)
+        turn = Turn(header.markers, mode=self._holding.mode, pause_after=self.setup.pause_after)
         ladder = self._ladder(header.request)
         await self._play(header, turn, journal, ladder)
 
@@ -279,6 +279,7 @@ class Chat:
             recorded,
             recorded.header.markers,
             mode=self._holding.mode,
+            pause_after=self.setup.pause_after,
             bound=request.options.max_tokens,
         )
         if paused:

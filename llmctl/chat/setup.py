@@ -23,6 +23,7 @@ class Setup:
         system: the system message of a new conversation.
         markers: texts of the model that act.
         limits: how long things may take.
+        pause_after: pause each reply when this many of its tokens were shown; None for no limit.
         tracing: makes spans of replies.
         attached: files that go along with the next message.
     """
@@ -32,5 +33,6 @@ class Setup:
     system: str | None = None
     markers: Mapping[str, Action] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    pause_after: int | None = None
     tracing: Tracing = field(default_factory=Tracing)
     attached: list[Path] = field(default_factory=list)

@@ -40,6 +40,7 @@ def chat(  # noqa: PLR0913  (each parameter is an option)
     marker: options.Markers = None,
     no_markers: options.NoMarkers = False,
     on_pause: options.OnPauseMode = None,
+    pause_after: options.PauseAfter = None,
     require: options.Require = None,
     connect_timeout: options.ConnectTimeout = None,
     first_token_timeout: options.FirstTokenTimeout = None,
@@ -86,6 +87,7 @@ def chat(  # noqa: PLR0913  (each parameter is an option)
         system=config.system_under(system, filled.system),
         markers=markers_from(marker, {**DEFAULT_MARKERS, **filled.markers}, no_markers=no_markers),
         limits=Limits(config.first_token_timeout, config.idle_timeout, config.timeout),
+        pause_after=pause_after,
         attached=list(attach or ()),
     )
     with_attachments("", attach, env)  # what can't be sent is said before anything else

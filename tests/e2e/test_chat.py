@@ -118,6 +118,19 @@ def test_a_hundred_pauses_lose_and_double_nothing(
     assert exported(cli)[-1]["content"] == long
 
 
+def test_a_limit_pauses_each_reply_and_space_goes_on_to_its_end(
+    start: Start, script: Callable[..., str], cli: Cli
+) -> None:
+    chat = start(script(), "--pause-after", "40")
+    for question in ("hello", "again"):
+        ask(chat, question)
+        chat.wait_for_screen(re.compile("PAUSED at 40 tok"))
+        assert f"w{40}" not in words_of("\n".join(chat.screen))
+        chat.send(b" ")
+        chat.wait_for_screen(re.compile(r"held, exact\s*\n>\s*\Z"))
+    assert [message["content"] for message in exported(cli)[1::2]] == [REPLY, REPLY]
+
+
 def test_ctrl_c_stops_the_reply_and_resume_goes_on(
     start: Start, script: Callable[..., str], cli: Cli
 ) -> None:
