@@ -67,6 +67,13 @@ class OnPause(StrEnum):
     CUT = "cut"
 
 
+class Pace(StrEnum):
+    """How a chat shows a reply: as it comes, or a screenful at a time."""
+
+    STREAM = "stream"
+    PAGE = "page"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """All settings, after merging. Durations are in seconds; None means no limit.
@@ -75,6 +82,7 @@ class Config:
         model: the model where ``-m`` names none; None means the embedded default.
         color: when to use colour.
         plain: append-only output for screen readers.
+        pace: how a chat shows a reply.
         system: system message of new conversations.
         temperature: sampling temperature.
         top_p: nucleus sampling mass.
@@ -96,6 +104,7 @@ class Config:
     model: str | None = None
     color: Color = Color.AUTO
     plain: bool = False
+    pace: Pace = Pace.STREAM
     system: str | None = None
     temperature: float | None = None
     top_p: float | None = None
@@ -349,6 +358,7 @@ _SETTINGS: dict[str, Callable[[object], Any]] = {
     "model": _name,
     "color": _one_of(Color),
     "plain": _flag,
+    "pace": _one_of(Pace),
     "system": _text,
     "temperature": _temperature,
     "top_p": _mass,

@@ -34,11 +34,12 @@ class Mode(StrEnum):
 
 
 class PauseReason(StrEnum):
-    """Who asked for the pause."""
+    """Who asked for the pause; at the end of a page, the generation goes on."""
 
     KEY = "key"
     MARKER = "marker"
     LIMIT = "limit"
+    PAGE = "page"
 
 
 class Action(StrEnum):

@@ -84,6 +84,7 @@ PAUSE_ENDS: Mapping[PauseReason, End] = {
     PauseReason.KEY: End.PAUSED_BY_KEY,
     PauseReason.MARKER: End.PAUSED_BY_MARKER,
     PauseReason.LIMIT: End.PAUSED_BY_LIMIT,
+    PauseReason.PAGE: End.PAUSED_BY_KEY,
 }
 
 FAULT_ENDS: Mapping[type[LlmctlError], End] = {
@@ -411,11 +412,14 @@ class Session:
         self._view.show(paused, self.turn.mark)
         if paused.mode is Mode.CUT:
             self.cut()
-        elif not self._policy.ends_on_pause and self._stream is not None:
+        elif self._stream is not None and self._holds(paused):
             self._stream.hold()
         if not self._policy.ends_on_pause:
             self._clocks.stand_still()
         self._wake()
+
+    def _holds(self, paused: Paused) -> bool:
+        return not self._policy.ends_on_pause and paused.reason is not PauseReason.PAGE
 
     async def _end_paused(self) -> None:
         """A pause ends this command; with hold, once the rest has been read."""

@@ -28,11 +28,12 @@ from llmctl.chat.editor import Editor
 from llmctl.chat.ending import GOES_ON, ending
 from llmctl.chat.history import History, Standing
 from llmctl.chat.keyboard import STOP_GUARD_S, Draft, is_command
+from llmctl.chat.pages import Pages
 from llmctl.chat.reply import Holding, LiveReply
 from llmctl.chat.setup import Setup
 from llmctl.chat.signals import Signals, hear
 from llmctl.chat.view import ChatView
-from llmctl.config import Config
+from llmctl.config import Config, Pace
 from llmctl.conversation import Message, Request
 from llmctl.environment import Environment
 from llmctl.errors import LlmctlError, UsageError
@@ -316,11 +317,14 @@ class Chat:
             on_delivered=journal.delivered,
             tell=lambda event: live.tell(event),  # noqa: PLW0108  (it is made below)
         )
+        pages = []
+        if self.config.pace is Pace.PAGE:
+            pages.append(Pages(self.desk.screen, lambda: live.end_page()))  # noqa: PLW0108
         session = Session(
             turn,
             ladder,
             journal=journal,
-            view=watched(view, self.setup.tracing.watchers()),
+            view=watched(view, [*self.setup.tracing.watchers(), *pages]),
             started=header.started(ladder.back_end.name, ladder.back_end.api),
             policy=Policy(
                 ends_on_pause=False,

@@ -109,7 +109,7 @@ class LiveReply:
         self._came_back_at = float("-inf")
         self._keyboard = Keyboard(self, draft, time.monotonic)
         self._paused_at = 0.0
-        self._by_marker = False
+        self._by: PauseReason | None = None
         self._hint = ""
         self._resumed: Resumed | None = None
         self._retried_at: int | None = None
@@ -142,11 +142,16 @@ class LiveReply:
         match event:
             case Paused():
                 self._paused_at = time.monotonic()
-                self._by_marker = event.reason is PauseReason.MARKER
-                self._announce(f"paused at {at(event.position)}")
+                self._by = event.reason
+                paged = event.reason is PauseReason.PAGE
+                self._announce(
+                    "page; Space goes on" if paged else f"paused at {at(event.position)}"
+                )
             case Resumed(strategy, guarantee, position):
-                self._resumed = event
-                self._announce(f"resumed at {at(position)} ({strategy}, {guarantee})")
+                if self._by is not PauseReason.PAGE:
+                    self._resumed = event
+                    self._announce(f"resumed at {at(position)} ({strategy}, {guarantee})")
+                self._by = None
             case Retrying():
                 self._retried_at = self.session.turn.received.deltas
             case MarkerFound():
@@ -159,6 +164,10 @@ class LiveReply:
     def resumed(self) -> Resumed | None:
         """How the reply went on last."""
         return self._resumed
+
+    def end_page(self) -> None:
+        """A page is full: wait for the reader, while the model runs ahead."""
+        self.session.pause(PauseReason.PAGE, Mode.HOLD)
 
     # -- what keys do (keyboard.Controls)
 
@@ -173,7 +182,6 @@ class LiveReply:
 
     def resume(self) -> None:
         """Let it go on."""
-        self._by_marker = False
         self.session.resume()
 
     def stop(self) -> None:
@@ -216,6 +224,11 @@ class LiveReply:
         """Paint the screen anew."""
         self._surface.redraw()
 
+    @property
+    def _at_page(self) -> bool:
+        """Whether it stands at the end of a page; the reader's time costs nothing then."""
+        return self.paused and self._by is PauseReason.PAGE
+
     def _announce(self, change: str) -> None:
         if self._plain:
             self._surface.line(f"[{change}]")
@@ -228,13 +241,15 @@ class LiveReply:
 
     async def _keep_painting(self) -> None:
         while True:
+            turn = self.session.turn
+            held_s = 0.0 if self._at_page else time.monotonic() - self._paused_at
             if not self.paused:
                 self.paint()
-            elif self._holding.is_over(
-                time.monotonic() - self._paused_at, self.session.turn.waiting
-            ):
+            elif self._at_page and turn.received.finished and not turn.waiting:
+                self.resume()  # there is no other page
+            elif self._holding.is_over(held_s, turn.waiting):
                 self._cut()
-            elif self.session.turn.received.finished:
+            elif turn.received.finished:
                 self.paint()
             await anyio.sleep(PAINT_EVERY_S)
 
@@ -258,8 +273,14 @@ class LiveReply:
             draft=self._draft.text,
             hint=self._hint,
             queued=tuple(self._draft.queued),
-            held="engine held" if self._holding.engine_stands_still else "connection held",
+            held=self._held,
         )
+
+    @property
+    def _held(self) -> str:
+        if self._at_page:
+            return "the model runs ahead"
+        return "engine held" if self._holding.engine_stands_still else "connection held"
 
     def _state(self) -> State:
         if self.session.stopping:
@@ -280,8 +301,10 @@ class LiveReply:
         turn = self.session.turn
         if turn.asked:
             return State.ASKED
-        if self._by_marker:
+        if self._by is PauseReason.MARKER:
             return State.PAUSED_BY_MARKER
+        if self._at_page and turn.mode is Mode.HOLD:
+            return State.PAGE_COMPLETE if turn.received.finished else State.PAGE
         if turn.received.finished:
             return State.PAUSED_COMPLETE
         return State.PAUSED_CUT if turn.mode is Mode.CUT else State.PAUSED_HELD

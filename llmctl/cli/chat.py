@@ -51,6 +51,7 @@ def chat(  # noqa: PLR0913  (each parameter is an option)
         bool,
         typer.Option("--plain", help="Append-only text, for screen readers and dumb terminals."),
     ] = False,
+    pace: options.PaceName = None,
 ) -> int:
     """Talk with a model. Space pauses its reply at once and goes on at the next token.
 
@@ -76,7 +77,7 @@ def chat(  # noqa: PLR0913  (each parameter is an option)
         temperature=temperature, top_p=top_p, max_tokens=max_tokens,
         on_pause=on_pause, require=require, connect_timeout=connect_timeout,
         first_token_timeout=first_token_timeout, idle_timeout=idle_timeout, timeout=timeout,
-        plain=plain or None,
+        plain=plain or None, pace=pace,
     )  # fmt: skip
     filled = rendered(template, variables, "", env)
     setup = Setup(

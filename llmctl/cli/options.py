@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from llmctl.config import OnPause
+from llmctl.config import OnPause, Pace
 from llmctl.durations import parse_duration
 from llmctl.errors import UsageError
 from llmctl.events import Guarantee
@@ -132,6 +132,10 @@ NoMarkers = Annotated[
 OnPauseMode = Annotated[
     OnPause | None,
     typer.Option("--on-pause", help="What a pause does to the generation."),
+]
+PaceName = Annotated[
+    Pace | None,
+    typer.Option("--pace", help="'page' shows a screenful at a time; the model runs ahead."),
 ]
 PauseAfter = Annotated[
     int | None,

@@ -293,14 +293,25 @@ class Screen:
         columns, rows = self._known_size
         below = self._rows_below()
         spans = last_lines(self._past, columns, rows - len(below) + 1)
-        self._caret = Caret(columns)
+        rows, self._caret = self._caret.rows, Caret(columns)
         self._caret.put(plain(spans))
+        self._caret.rows = rows
         self._write(_BEGIN + _CLEAR + self._framed(spans, below) + self._end)
 
     @property
     def columns(self) -> int:
         """How wide the terminal is now."""
         return self._terminal.size()[0]
+
+    @property
+    def rows(self) -> int:
+        """How high the terminal is now."""
+        return self._terminal.size()[1]
+
+    @property
+    def rows_taken(self) -> int:
+        """How many rows lower than at the beginning the text ends, with what may still change."""
+        return self._caret.rows + max(0, len(self._tail()) - 1)
 
     @property
     def full(self) -> bool:
@@ -553,7 +564,7 @@ class Screen:
         self._output.write(frame, on_shown and (lambda _chars: on_shown()), whole=True)
 
     def _begin_anew(self) -> None:
-        self._caret = Caret(self._known_size[0])
+        self._caret = Caret(self._known_size[0], rows=self._caret.rows + 1)
         self._past, self._past_chars = [], 0
 
     def _follow_size(self) -> None:
@@ -581,11 +592,13 @@ class PlainScreen:
         self._terminal = terminal
         self._last = ""
         self._thinks = False
+        self._caret = Caret(self.columns)
 
     def append(self, text: str, on_shown: OnShown | None = None) -> None:
         """Write text."""
         shown = sanitize(text)
         self._last = shown[-1:] or self._last
+        self._caret.put(shown)
         self._output.write(shown, on_shown and (lambda _chars: on_shown()), whole=True)
 
     def reply(self, text: str, on_shown: OnShown | None = None) -> None:
@@ -640,6 +653,7 @@ class PlainScreen:
 
     def resized(self) -> None:
         """The terminal wraps its lines itself."""
+        self._caret.resize(self.columns)
 
     def redraw(self) -> None:
         """Nothing was drawn."""
@@ -648,6 +662,16 @@ class PlainScreen:
     def columns(self) -> int:
         """How wide the terminal is now."""
         return self._terminal.size()[0]
+
+    @property
+    def rows(self) -> int:
+        """How high the terminal is now."""
+        return self._terminal.size()[1]
+
+    @property
+    def rows_taken(self) -> int:
+        """How many rows lower than at the beginning the text ends."""
+        return self._caret.rows
 
     @property
     def full(self) -> bool:

@@ -39,6 +39,8 @@ class State(StrEnum):
     PAUSED_COMPLETE = "paused, the reply complete"
     PAUSED_BY_MARKER = "paused by the model"
     ASKED = "paused, the model asks"
+    PAGE = "at the end of a page"
+    PAGE_COMPLETE = "at the end of a page, the reply complete"
 
     @property
     def paused(self) -> bool:
@@ -53,8 +55,11 @@ _PAUSED = frozenset(
         State.PAUSED_COMPLETE,
         State.PAUSED_BY_MARKER,
         State.ASKED,
+        State.PAGE,
+        State.PAGE_COMPLETE,
     }
 )
+_PAGES = frozenset({State.PAGE, State.PAGE_COMPLETE})
 _BEGUN = frozenset({State.THINKING, State.STREAMING})
 
 
@@ -162,8 +167,9 @@ def _lead(state: State, words: _Words) -> _Field:
             return _Field(f"resuming from {words.place}", 2, "resuming")
         case State.RETRYING:
             return _Field("trying again")
-        case State.PAUSED_HELD:
-            return _Field(f"PAUSED at {words.at}", 1, "PAUSED")
+        case State.PAUSED_HELD | State.PAGE | State.PAGE_COMPLETE:
+            word = "PAGE" if state in _PAGES else "PAUSED"
+            return _Field(f"{word} at {words.at}", 1, word)
         case State.PAUSED_BY_MARKER:
             return _Field("PAUSED by the model's marker", 1, "PAUSED by model")
         case _:
@@ -174,12 +180,12 @@ def _figures(facts: Facts, words: _Words) -> list[_Field]:
     """Return the fields between the state and the keys."""
     buffered = _Field(f"{words.waiting} buffered" if facts.waiting_chars else "", 4)
     match facts.state:
-        case State.PAUSED_HELD:
+        case State.PAUSED_HELD | State.PAGE:
             return [_Field(facts.held, 5), buffered]
         case State.PAUSED_CUT:
             goes_on = _Field(f"resume goes on from {words.place}", 3)
             return [_Field("connection closed", 5), goes_on, replace(buffered, rank=6)]
-        case State.PAUSED_COMPLETE:
+        case State.PAUSED_COMPLETE | State.PAGE_COMPLETE:
             waiting = f"{words.waiting} waiting"
             return [_Field(f"reply complete, {waiting}", 3, waiting)]
         case State.PAUSED_BY_MARKER:
@@ -212,8 +218,10 @@ def _keys(facts: Facts) -> list[_Field]:
         return [enter, _Field("Esc sets it aside", 3)]
     if facts.state is State.ASKED:
         return [_Field("type the answer"), _Field("Space resume", 3)]
-    space = "Space resume" if facts.state.paused else "Space pause"
-    return [_Field(space), _Field("Ctrl-C stop", 6 if facts.state.paused else 3)]
+    space = _Field("Space resume" if facts.state.paused else "Space pause")
+    if facts.state in _PAGES:
+        space = _Field("Space next page", 1, "Space next")
+    return [space, _Field("Ctrl-C stop", 6 if facts.state.paused else 3)]
 
 
 def _draft(text: str, width: int) -> str:

@@ -110,6 +110,14 @@ class Surface(Protocol):
         """How wide the terminal is now."""
 
     @property
+    def rows(self) -> int:
+        """How high the terminal is now."""
+
+    @property
+    def rows_taken(self) -> int:
+        """How many rows lower than at the very beginning the text ends that was painted."""
+
+    @property
     def full(self) -> bool:
         """Whether so much waits that the caller should."""
 

@@ -69,12 +69,14 @@ class Caret:
             and the cursor waits on its last cell until the next character wraps it.
         last: the last grapheme cluster of that row; the next text may still join it.
         line: cells since the last newline, over all its rows.
+        rows: how many rows it has gone down.
     """
 
     columns: int
     column: int = 0
     last: str = ""
     line: int = 0
+    rows: int = 0
 
     @property
     def full(self) -> bool:
@@ -96,22 +98,28 @@ class Caret:
 
     def put(self, text: str) -> bool:
         """Go over ``text`` (no controls but newlines); say whether it stayed on its row."""
-        _, newline, rest = text.rpartition("\n")
-        if newline:
+        *lines, rest = text.split("\n")
+        for line in lines:
+            self._put(line)
             self.column, self.line, self.last = 0, 0, ""
-        wrapped = self._put_ascii(rest) if rest.isascii() else self._put_clusters(rest)
-        return not (newline or wrapped)
+            self.rows += 1
+        return not (self._put(rest) or lines)
 
     def resize(self, columns: int) -> None:
         """Follow a terminal that wraps its lines anew for another width."""
         self.columns = columns
         self.column = self._wrap(self.line)
 
+    def _put(self, text: str) -> bool:
+        """Go over text without newlines; say whether it was wrapped."""
+        return self._put_ascii(text) if text.isascii() else self._put_clusters(text)
+
     def _put_ascii(self, text: str) -> bool:
         if not text:
             return False
         taken = self.column + len(text)
         self.line += len(text)
+        self.rows += (taken - 1) // self.columns
         self.column, self.last = self._wrap(taken), text[-1]
         return taken > self.columns
 
@@ -122,6 +130,7 @@ class Caret:
             taken = max(0, wcswidth(cluster))
             if self.column + taken > self.columns:
                 wrapped, self.column = True, 0
+                self.rows += 1
             self.column += taken
             self.line += taken
             self.last = cluster

@@ -131,6 +131,33 @@ def test_a_limit_pauses_each_reply_and_space_goes_on_to_its_end(
     assert [message["content"] for message in exported(cli)[1::2]] == [REPLY, REPLY]
 
 
+@pytest.mark.parametrize("form", [(), ("--plain",)])
+def test_a_page_at_a_time_shows_every_line_while_the_model_runs_ahead(
+    start: Start, script: Callable[..., str], cli: Cli, form: tuple[str, ...]
+) -> None:
+    text = "".join(f"w{n} {'and more ' * (n % 9)}\n\n" for n in range(60))
+    chat = start(script(text, delay_s=0.001), "--pace", "page", *form, columns=40, rows=14)
+    ask(chat)
+    chat.wait_for_screen("w0")
+    seen, pages = -1, 0
+    page = r"\[page; Space goes on\]\s*\Z" if form else "^PAGE"
+    while not chat.wait_for_screen(re.compile(rf"{page}|^>\s*\Z", re.MULTILINE)).text.startswith(
+        ">"
+    ):
+        if not form and not pages:
+            chat.wait_for_screen("tok waiting")  # the reply is complete; a page of it is shown
+        numbers = [int(word[1:]) for word in words_of("\n".join(chat.screen))]
+        assert numbers == list(range(numbers[0], numbers[-1] + 1))
+        assert numbers[0] <= seen + 1
+        seen, pages = numbers[-1], pages + 1
+        chat.send(b" ")
+        chat.wait_for_screen(re.compile(rf"w{seen + 1}\b|^>\s*\Z", re.MULTILINE))
+    assert pages > 10
+    chat.send(b"\x04")
+    assert chat.wait() == 0
+    assert exported(cli)[-1]["content"] == text
+
+
 def test_ctrl_c_stops_the_reply_and_resume_goes_on(
     start: Start, script: Callable[..., str], cli: Cli
 ) -> None:

@@ -53,6 +53,11 @@ def said(state: State, columns: int = 80, **changes: Any) -> str:
             State.PAUSED_BY_MARKER,
             "PAUSED by the model's marker · at 412 tok · 37 tok buffered · Space resume",
         ),
+        (State.PAGE, "PAGE at 412 tok · connection held · 37 tok buffered · Space next page"),
+        (
+            State.PAGE_COMPLETE,
+            "PAGE at 412 tok · reply complete, 37 tok waiting · Space next page",
+        ),
         (State.RESUMING, "resuming from token 412 · model · 7.1s · Space pause · Ctrl-C stop"),
         (State.RETRYING, "trying again · model · 7.1s · Space pause · Ctrl-C stop"),
         (State.STOPPING, "stopping"),
@@ -150,6 +155,6 @@ def test_every_row_fits_and_says_the_state_and_what_to_press(facts: Facts, colum
     rows = footer(facts, columns)
     assert all(cells(row.text) < columns for row in rows)
     last = rows[-1].text
-    assert last.startswith("PAUSED") == facts.state.paused
+    assert last.startswith(("PAUSED", "PAGE")) == facts.state.paused
     if columns >= 40 and facts.state is not State.STOPPING:
         assert "Space" in last or "Enter" in last or "type the answer" in last

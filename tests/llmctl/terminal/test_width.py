@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -92,3 +94,13 @@ def test_another_width_wraps_the_line_anew() -> None:
     assert caret.full
     caret.resize(5)
     assert caret.column == 3
+
+
+@given(st.text("ab \n", max_size=60), st.integers(1, 9), st.lists(st.integers(0, 60), max_size=4))
+def test_rows_are_counted_whatever_the_pieces(text: str, columns: int, cuts: list[int]) -> None:
+    caret = Caret(columns)
+    places = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
+    for start, end in pairwise(places):
+        caret.put(text[start:end])
+    rows = sum(max(1, -(-len(line) // columns)) for line in text.split("\n"))
+    assert caret.rows == rows - 1
