@@ -367,7 +367,7 @@ class Turn:
     ) -> None:
         self.phase = Phase.STREAMING
         self.end: End | None = None
-        self.mode = mode
+        self.mode = self._mode = mode
         self.received = Received()
         self.asked = False
         self._scanner = MarkerScanner(markers)
@@ -473,7 +473,7 @@ class Turn:
         """Stand still; None if that changes nothing."""
         if not self._step(Control.PAUSE):
             return None
-        self.mode = mode or self.mode
+        self.mode = mode or self._mode
         if reason is PauseReason.LIMIT:
             self._pause_after = None
         return Paused(reason, self.mode, self.position)

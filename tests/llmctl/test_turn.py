@@ -404,3 +404,15 @@ def test_a_seam_behind_whole_tokens_changes_nothing() -> None:
         before = (turn.position, turn.received.tokens)
         turn.seam()
         assert (turn.position, turn.received.tokens) == before
+
+
+def test_one_pause_in_another_mode_leaves_the_next_in_its_own() -> None:
+    turn = Turn({"!!P": Action.PAUSE}, mode=Mode.CUT)
+    assert turn.pause(PauseReason.PAGE, Mode.HOLD) == Paused(
+        PauseReason.PAGE, Mode.HOLD, turn.position
+    )
+    turn.resume()
+    turn.receive(Chunk("!!P "))
+    _, paused = turn.deliver()
+    assert isinstance(paused, Paused)
+    assert paused.mode is Mode.CUT
