@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -50,6 +51,10 @@ class LoopThread:
         """Run ``function(*args)`` in the loop and wait for its result."""
         future = asyncio.run_coroutine_threadsafe(function(*args), self.loop)
         return future.result(_PATIENCE_S)
+
+    def spawn(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Let the loop run ``work`` until it ends; ``__exit__`` cancels it if it has not."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop)
 
 
 async def _cancel_rest() -> None:
