@@ -52,7 +52,7 @@ Work = Callable[[OperationRegistry], Awaitable[object]]
 def make_app(
     registry: OperationRegistry, work: Work = OperationRegistry.wait_until_done
 ) -> FastAPI:
-    monitor, shutdown = Monitor(registry, window=WINDOW), GracefulShutdown(grace=0)
+    monitor, shutdown = Monitor(registry, window=WINDOW), GracefulShutdown(grace=2)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -76,7 +76,7 @@ def make_app(
     @app.get("/events")
     async def events(cancel: Operation) -> CancelableStreamingResponse:
         async def stream() -> AsyncIterator[str]:
-            while True:
+            while not shutdown.is_shutting_down:
                 yield f"data: {json.dumps(figures(registry, monitor), allow_nan=False)}\n\n"
                 await anyio.sleep(0.5)
 

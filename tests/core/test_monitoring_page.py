@@ -279,8 +279,15 @@ def test_a_browser_shows_names_as_text_and_cancels_by_keyboard_and_mouse(
 
 
 @pytest.mark.slow
-def test_a_browser_reads_the_tables_and_buttons_out(served: Served, browser: Browser) -> None:
+@pytest.mark.parametrize("width", [1000, 390])
+def test_a_browser_reads_the_tables_and_buttons_out(
+    served: Served, browser: Browser, width: int
+) -> None:
     served.start("first")
+    browser.call(
+        "Emulation.setDeviceMetricsOverride",
+        width=width, height=800, deviceScaleFactor=1, mobile=False,
+    )  # fmt: skip
     browser.open(f"{served.origin}/")
     browser.wait_for("document.querySelector('#running button')")
     nodes = browser.call("Accessibility.getFullAXTree")["nodes"]
@@ -298,3 +305,4 @@ def test_a_browser_reads_the_tables_and_buttons_out(served: Served, browser: Bro
         ("rowheader", "first"),
         ("button", "Cancel first"),
     } <= read
+    assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth")

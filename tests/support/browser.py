@@ -130,7 +130,9 @@ class Browser:
             assert self.evaluate(_WAIT % condition) is True
         except TimeoutError as error:
             shown = self.evaluate("document.body.innerText")
-            raise TimeoutError(f"never came: {condition}; the page says: {shown}") from error
+            raise TimeoutError(
+                f"never came: {condition}; complaints: {self.complaints}; the page says: {shown}"
+            ) from error
 
     def press(self, key: str) -> None:
         """Press and release a key, as at a keyboard."""
