@@ -186,7 +186,7 @@ class Browser:
                 self.complaints.append(str(entry))
 
     def _end(self) -> None:
-        # Its helpers are in its group: none of them outlives it.
+        # Its helpers are in its group; those that report crashes are not, and end with it.
         os.killpg(self._pid, signal.SIGKILL)
         os.waitpid(self._pid, 0)
         os.close(self._write)
