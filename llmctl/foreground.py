@@ -32,6 +32,7 @@ from llmctl.events import (
     Started,
     Timing,
 )
+from llmctl.images import Images
 from llmctl.journal import Header, Journal, NoJournal, Recorded
 from llmctl.output import Output
 from llmctl.ports import BackEnd
@@ -106,7 +107,9 @@ class Foreground:
         self._signals.close()
         self._tracing.close()
 
-    def back_end(self, selection: Selection, *, stored: bool) -> BackEnd:
+    def back_end(
+        self, selection: Selection, *, stored: bool, images: Images | None = None
+    ) -> BackEnd:
         """Return the selected back end, or one that says why there is none."""
         try:
             if selection.is_local:
@@ -117,6 +120,7 @@ class Foreground:
                 connect_timeout=self.config.connect_timeout,
                 key_for=self.manner.key_for,
                 stored=stored,
+                images=images,
                 ends_runs=self.config.on_pause is OnPause.CUT,
             )
         except UsageError:

@@ -20,6 +20,7 @@ from typing import Self
 from llmctl.environment import open_private, private_dir
 from llmctl.errors import UsageError, reason
 from llmctl.events import End, Position
+from llmctl.images import FOLDER, Images, digests_in
 from llmctl.journal import (
     Header,
     Journal,
@@ -116,6 +117,7 @@ class Records:
     def __init__(self, data: Path, clock: Callable[[], float] = time.time) -> None:
         self._folder = private_dir(_made(data) / JOURNALS)
         self._database = data / DATABASE
+        self._images = Images(data / FOLDER)
         self._opened: Store | None = None
         self._now = clock
         self._mutex = threading.RLock()
@@ -234,10 +236,21 @@ class Records:
         Raises:
             JournalBusy: that reply is live in another process.
         """
+        whole = self.whole(conversation)
+        deleted = [message.content for message in (*whole.messages, *whole.branches)]
         for reply in self.in_flight():
             if reply.conversation == conversation:
+                deleted += [message.content for message in said(reply.recorded)]
                 self.drop(reply.generation)
         self._store.delete(conversation)
+        gone = set().union(*map(digests_in, deleted))
+        self._images.forget(self._is_named, gone, self._now())
+
+    def _is_named(self, digest: str) -> bool:
+        """Say whether a message names an image."""
+        asked = (reply.recorded.header.request.messages for reply in self.in_flight())
+        flying = any(digest in message.content for messages in asked for message in messages)
+        return flying or self._store.mentions(digest)
 
     # -- reading
 

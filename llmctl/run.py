@@ -14,6 +14,7 @@ from llmctl.environment import Environment
 from llmctl.errors import UsageError
 from llmctl.events import Action
 from llmctl.foreground import Foreground, Manner
+from llmctl.images import Images
 from llmctl.journal import Header, Journal, JournalBusy, NoJournal
 from llmctl.ports import BackEnd
 from llmctl.profiles import Selection
@@ -46,6 +47,7 @@ class Ask:
         conversation: the conversation to go on with; None begins one.
         unfinished: what to do with that conversation's unfinished last reply.
         stored: remember the reply.
+        images: those that the prompt names; None are those of the home.
     """
 
     prompt: str
@@ -56,6 +58,7 @@ class Ask:
     conversation: str | None = None
     unfinished: Unfinished = Unfinished.REFUSE
     stored: bool = True
+    images: Images | None = None
 
 
 def run(ask: Ask, manner: Manner, config: Config, env: Environment) -> int:
@@ -78,7 +81,7 @@ def _run(
 ) -> int:
     before = _before(ask, records)
     with Foreground(env, manner, config) as foreground:
-        back_end = foreground.back_end(ask.selection, stored=ask.stored)
+        back_end = foreground.back_end(ask.selection, stored=ask.stored, images=ask.images)
         header = _header(ask, before, back_end, config)
         journal = _journal(header, records, foreground, new=ask.conversation is None)
         turn = Turn(ask.markers, mode=foreground.mode, pause_after=manner.pause_after)

@@ -350,6 +350,11 @@ class Store:
         )
         return [Found(**dict(row)) for row in rows]
 
+    def mentions(self, text: str) -> bool:
+        """Say whether a text stands in a message of any conversation."""
+        found = self._one("SELECT 1 FROM message WHERE instr(content, ?) LIMIT 1", text)
+        return found is not None
+
     def copy(self, messages: Sequence[StoredMessage], conversation: str, now: float) -> None:
         """Begin a conversation with the words of others; ``now`` is in seconds."""
         title = title_of(tuple(message.as_message() for message in messages))

@@ -21,6 +21,7 @@ from llmctl.backends.token_prompt import check_options, spelling
 from llmctl.conversation import Prefix, Request
 from llmctl.errors import StrategyUnavailable
 from llmctl.events import Guarantee, Strategy
+from llmctl.images import digests_in
 from llmctl.profiles import TokenCounts
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ class ChatBackEnd(ServerBackEnd):
         if Strategy.TOKENS not in self.supports or not told.get("prompt_ids"):
             raise StrategyUnavailable(f"{self.name} has not told the tokens of the prompt.")
         check_options(request.options)
+        if any(digests_in(message.content) for message in request.messages):
+            raise StrategyUnavailable("The tokens of a prompt with an image are not all of it.")
         known = await spelling(client, request.model, after or Prefix(""))
         prompt = (*told["prompt_ids"], *known)
         body = completion_body(self._profile, request, prompt, usage=self._usage)
@@ -103,7 +106,7 @@ class ChatBackEnd(ServerBackEnd):
     async def _post(
         self, client: OpenAiClient, request: Request, sent: Beginning
     ) -> httpx2.Response:
-        body = chat_body(self._profile, request, usage=self._usage, after=sent)
+        body = chat_body(self._profile, request, usage=self._usage, after=sent, images=self._images)
         base_url = self._profile.prefix_base_url if sent else None
         return await client.post("chat/completions", body, base_url=base_url)
 

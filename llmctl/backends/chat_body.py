@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, assert_never
 
-from llmctl.conversation import Options, Prefix, Request
+from llmctl.conversation import Message, Options, Prefix, Request
 from llmctl.errors import StrategyUnavailable
 from llmctl.events import Channel
+from llmctl.images import Image, Images
 from llmctl.profiles import PrefixDialect, Profile, ReasoningDialect, TokenCounts
 
 COUNTING_FIELDS: Mapping[TokenCounts, str] = {
@@ -80,7 +81,12 @@ def _check_reasoning(profile: Profile, prefix: Prefix) -> None:
 
 
 def chat_body(
-    profile: Profile, request: Request, *, usage: bool, after: Beginning = NOTHING
+    profile: Profile,
+    request: Request,
+    *,
+    usage: bool,
+    after: Beginning = NOTHING,
+    images: Images | None = None,
 ) -> dict[str, Any]:
     """Return the body that asks for a reply, or for the rest of one.
 
@@ -89,8 +95,12 @@ def chat_body(
         request: what to ask.
         usage: ask for the accounting at the end of the stream.
         after: the beginning of the reply; `NOTHING` asks for all of it.
+        images: those that the messages name; None leaves their text as it is.
+
+    Raises:
+        Refused: an image is not here any more.
     """
-    messages = [{"role": m.role, "content": m.content} for m in request.messages]
+    messages = [{"role": m.role, "content": _content(m, images)} for m in request.messages]
     return {
         "model": request.model,
         "messages": messages,
@@ -100,6 +110,19 @@ def chat_body(
         **(_continuing(profile, messages, after) if after else {}),
         **request.options.extra,
     }
+
+
+def _content(message: Message, images: Images | None) -> str | list[dict[str, Any]]:
+    """Return a message's text; one with images in parts, in their order."""
+    parts = images.parts(message) if images else ()
+    if not any(isinstance(part, Image) for part in parts):
+        return message.content
+    return [
+        {"type": "image_url", "image_url": {"url": part.url}}
+        if isinstance(part, Image)
+        else {"type": "text", "text": part}
+        for part in parts
+    ]
 
 
 def counting_fields(profile: Profile, *, usage: bool) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from llmctl.capabilities import LLAMA_SERVER, Capabilities, Memory
 from llmctl.environment import Environment, private_dir
 from llmctl.errors import LlmctlError, Unreachable
 from llmctl.events import Guarantee, Strategy
+from llmctl.images import Images
 from llmctl.ports import BackEnd, Stream
 from llmctl.profiles import Api, Profile, Selection
 
@@ -34,6 +35,7 @@ def back_end_for(  # noqa: PLR0913  (where it runs, and what it may do there)
     connect_timeout: float | None,
     key_for: Callable[[Profile], str | None],
     stored: bool,
+    images: Images | None = None,
     ends_runs: bool = False,
 ) -> BackEnd:
     """Return what generates the selected model's replies; nothing is started yet.
@@ -46,6 +48,7 @@ def back_end_for(  # noqa: PLR0913  (where it runs, and what it may do there)
         connect_timeout: seconds in which a connection must be made; None for no limit.
         key_for: finds a server's key; not called for what needs none.
         stored: engine state and what is learnt of servers may be written to disk.
+        images: those that messages may name; None are those of ``env``.
         ends_runs: a server that goes on by itself is told to stop when a reply is left.
 
     Raises:
@@ -57,7 +60,11 @@ def back_end_for(  # noqa: PLR0913  (where it runs, and what it may do there)
         return ScriptedBackEnd(load_script(selection.script, folder=env.cwd))
     if selection.profile is not None:
         memory = Memory.of(env, writes=stored)
-        known = {"key": key_for(selection.profile), "connect_timeout_s": connect_timeout}
+        known = {
+            "key": key_for(selection.profile),
+            "connect_timeout_s": connect_timeout,
+            "images": images or Images.of(env),
+        }
         return _server(selection.profile, selection.model, memory, ends_runs=ends_runs, **known)
     from llmctl import weights  # noqa: PLC0415  (start-up)
     from llmctl.backends.embedded import Embedded  # noqa: PLC0415
@@ -87,6 +94,7 @@ def _server(
         case Api.LLAMACPP | Api.AUTO if _is_native(profile, memory.recall(profile.base_url, model)):
             from llmctl.backends.llamacpp import LlamaServer  # noqa: PLC0415  (one is needed)
 
+            del known["images"]  # it takes none
             return LlamaServer(profile, **known)
         case Api.RESPONSES:
             from llmctl.backends.responses import ResponsesBackEnd  # noqa: PLC0415

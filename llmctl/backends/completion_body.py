@@ -13,6 +13,7 @@ from typing import Any
 
 from llmctl.backends.chat_body import chosen_fields, counting_fields
 from llmctl.conversation import Message, Request
+from llmctl.images import text_alone
 from llmctl.profiles import Profile, TokenCounts
 
 
@@ -22,11 +23,14 @@ def prompt_of(messages: Iterable[Message]) -> str:
     Example:
         >>> prompt_of([Message("system", "Rhyme."), Message("user", "Roses are")])
         'Rhyme.\n\nRoses are'
+
+    Raises:
+        Refused: an image is among them.
     """
     text = ""
     for message in messages:
         gap = "" if message.role == "assistant" or not text else "\n\n"
-        text += gap + message.content
+        text += gap + text_alone(message, "The completions API")
     return text
 
 

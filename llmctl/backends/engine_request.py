@@ -13,6 +13,7 @@ from llmctl.backends.engine_reply import ChatReader, CompletionReader, Reader
 from llmctl.backends.engine_slot import State
 from llmctl.conversation import Options, Request
 from llmctl.errors import StrategyUnavailable
+from llmctl.images import text_alone
 
 EMPTY = "empty"
 """The start of a turn that uses nothing of what the slot holds."""
@@ -130,8 +131,12 @@ def by_messages(request: Request, prompt: Prompt, *, start: State | None) -> Ask
 
 
 def messages(request: Request) -> list[dict[str, str]]:
-    """Return the conversation as the engine takes it."""
-    return [{"role": m.role, "content": m.content} for m in request.messages]
+    """Return the conversation as the engine takes it.
+
+    Raises:
+        Refused: an image is in it.
+    """
+    return [{"role": m.role, "content": text_alone(m, "This engine")} for m in request.messages]
 
 
 def sampler(defaults: Mapping[str, Any], options: Options) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from llmctl.capabilities import Capabilities, Memory
 from llmctl.conversation import Prefix, Request
 from llmctl.errors import StrategyUnavailable
 from llmctl.events import Guarantee, Strategy
+from llmctl.images import Images
 from llmctl.profiles import Profile, is_on_this_machine
 
 
@@ -34,12 +35,13 @@ class LearningBackEnd:
         memory: what was found out about servers.
         key: the API key; None sends none.
         connect_timeout_s: how long a connection may take to come about, in seconds.
+        images: those that messages may name.
     """
 
     api = "chat"
     pays_twice = True
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (what a chat back end takes, and what it learns with)
         self,
         profile: Profile,
         model: str,
@@ -47,6 +49,7 @@ class LearningBackEnd:
         *,
         key: str | None,
         connect_timeout_s: float | None,
+        images: Images | None = None,
     ) -> None:
         self.name = profile.name
         self._profile = profile
@@ -54,6 +57,7 @@ class LearningBackEnd:
         self._memory = memory
         self._key = key
         self._connect_timeout_s = connect_timeout_s
+        self._images = images
         self._known = memory.recall(profile.base_url, model)
         self._sure = self._known is None and profile.prefix is not None
         self._back_end = self._made()
@@ -135,4 +139,9 @@ class LearningBackEnd:
 
     def _made(self) -> ChatBackEnd:
         known = self._profile if self._known is None else self._known.applied_to(self._profile)
-        return ChatBackEnd(known, key=self._key, connect_timeout_s=self._connect_timeout_s)
+        return ChatBackEnd(
+            known,
+            key=self._key,
+            connect_timeout_s=self._connect_timeout_s,
+            images=self._images,
+        )

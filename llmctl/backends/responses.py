@@ -26,7 +26,7 @@ import anyio
 from llmctl.backends.chat_stream import CLOSE_S, ChatStream
 from llmctl.backends.responses_body import responses_body
 from llmctl.backends.responses_reader import ResponsesReader, finish_of, text_of, usage_of
-from llmctl.backends.server import CONNECT_TIMEOUT_S, ServerBackEnd, ServerStream
+from llmctl.backends.server import ServerBackEnd, ServerStream
 from llmctl.conversation import Prefix, Request
 from llmctl.errors import Denied, Disconnected, LlmctlError, Refused, StrategyUnavailable
 from llmctl.events import Chunk, Cursor, Guarantee, Strategy
@@ -61,11 +61,10 @@ class ResponsesBackEnd(ServerBackEnd):
 
     Args:
         profile: what is known about the server.
-        key: the API key; None sends none.
-        connect_timeout_s: how long a connection may take to come about, in seconds.
         ends_runs: a response that is left before its end is cancelled at the server, so that
             nothing more is generated (nor can it be read on).
         poll_s: seconds between two looks at a response that can only be waited for.
+        **known: as of the base.
     """
 
     api = "responses"
@@ -74,12 +73,11 @@ class ResponsesBackEnd(ServerBackEnd):
         self,
         profile: Profile,
         *,
-        key: str | None = None,
-        connect_timeout_s: float | None = CONNECT_TIMEOUT_S,
         ends_runs: bool = False,
         poll_s: float = POLL_S,
+        **known: Any,  # noqa: ANN401  (as the base)
     ) -> None:
-        super().__init__(profile, key=key, connect_timeout_s=connect_timeout_s)
+        super().__init__(profile, **known)
         self.accepts_seed = False
         self._ends_runs = ends_runs
         self._poll_s = poll_s
@@ -130,7 +128,9 @@ class ResponsesBackEnd(ServerBackEnd):
         if left is not None:
             await _cancel(client, left.cursor.run)
             self._left = None
-        response = await client.post("responses", responses_body(self._profile, request))
+        response = await client.post(
+            "responses", responses_body(self._profile, request, self._images)
+        )
         reader = ResponsesReader(bound=request.options.max_tokens)
         return self._stream(response, client, request, reader)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmctl.conversation import Request
+from llmctl.conversation import Message, Request
 from llmctl.errors import Refused
+from llmctl.images import Image, Images
 from llmctl.profiles import Profile
 
 
@@ -14,13 +15,15 @@ def in_background(profile: Profile, request: Request) -> bool:
     return bool(request.options.extra.get("background", profile.background))
 
 
-def responses_body(profile: Profile, request: Request) -> dict[str, Any]:
+def responses_body(
+    profile: Profile, request: Request, images: Images | None = None
+) -> dict[str, Any]:
     """Return the body that asks for a reply.
 
     A response in the background has to be stored: who asks for the one asks for the other.
 
     Raises:
-        Refused: an option has no place in this protocol.
+        Refused: an option has no place in this protocol, or an image is not here any more.
     """
     options = request.options
     _check(request)
@@ -33,12 +36,25 @@ def responses_body(profile: Profile, request: Request) -> dict[str, Any]:
     background = {"background": True, "store": True} if in_background(profile, request) else {}
     return {
         "model": request.model,
-        "input": [{"role": m.role, "content": m.content} for m in request.messages],
+        "input": [{"role": m.role, "content": _content(m, images)} for m in request.messages],
         "stream": True,
         **{name: value for name, value in fields.items() if value is not None},
         **background,
         **options.extra,
     }
+
+
+def _content(message: Message, images: Images | None) -> str | list[dict[str, Any]]:
+    """Return a message's text; one with images in parts, in their order."""
+    parts = images.parts(message) if images else ()
+    if not any(isinstance(part, Image) for part in parts):
+        return message.content
+    return [
+        {"type": "input_image", "image_url": part.url}
+        if isinstance(part, Image)
+        else {"type": "input_text", "text": part}
+        for part in parts
+    ]
 
 
 def _check(request: Request) -> None:

@@ -17,6 +17,7 @@ from llmctl.backends.token_counts import TokenCounter
 from llmctl.conversation import Prefix, Request
 from llmctl.errors import Refused
 from llmctl.events import Guarantee, Strategy
+from llmctl.images import Images
 from llmctl.ports import Stream
 from llmctl.profiles import Profile, TokenCounts
 
@@ -61,6 +62,7 @@ class ServerBackEnd(ABC):
         key: the API key; None sends none.
         connect_timeout_s: how long a connection may take to come about, in seconds; None
             for ever.
+        images: those that messages may name.
     """
 
     api: ClassVar[str]
@@ -72,10 +74,12 @@ class ServerBackEnd(ABC):
         *,
         key: str | None = None,
         connect_timeout_s: float | None = CONNECT_TIMEOUT_S,
+        images: Images | None = None,
     ) -> None:
         self.name = profile.name
         self.accepts_seed = profile.accepts_seed
         self._profile = profile
+        self._images = images or Images()
         self.supports = self._supported()
         self._usage = profile.usage_in_stream
         self._client = openai_client(profile, key, connect_timeout_s)

@@ -203,7 +203,7 @@ class Chat:
             return answer.text
         files, self.setup.attached = [*self.setup.attached, *completed], []
         try:
-            text = with_attachments(answer.text, files, self.env)
+            text = with_attachments(answer.text, files, self.env, self.setup.images)
         except UsageError as error:
             self.draft.text = answer.text
             self.complain(error)

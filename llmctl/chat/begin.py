@@ -69,6 +69,7 @@ def begin(  # noqa: PLR0913  (each is said by its name)
             connect_timeout=config.connect_timeout,
             key_for=key_for,
             stored=stored,
+            images=setup.images,
             ends_runs=config.on_pause is OnPause.CUT,
         )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from llmctl.clocks import Limits
 from llmctl.conversation import Options
 from llmctl.events import Action
+from llmctl.images import Images
 from llmctl.profiles import Selection
 from llmctl.tracing import Tracing
 
@@ -25,6 +26,7 @@ class Setup:
         limits: how long things may take.
         pause_after: pause each reply when this many of its tokens were shown; None for no limit.
         tracing: makes spans of replies.
+        images: those that messages may name.
         attached: files that go along with the next message.
     """
 
@@ -35,4 +37,5 @@ class Setup:
     limits: Limits = field(default_factory=Limits)
     pause_after: int | None = None
     tracing: Tracing = field(default_factory=Tracing)
+    images: Images = field(default_factory=Images)
     attached: list[Path] = field(default_factory=list)

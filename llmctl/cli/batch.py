@@ -188,7 +188,7 @@ def start(  # noqa: PLR0913  (each parameter is an option)
             system=system,
             template=template,
             variables=options.key_values(variables, "-V"),
-            attached=with_attachments("", attach, env),
+            attached=with_attachments("", attach, env, None),
             options=options_from(
                 config, used.options if used else {}, env,
                 seed=seed, stop=stop, schema=schema, body=body,

@@ -67,6 +67,7 @@ def chat(  # noqa: PLR0913  (each parameter is an option)
     )
     from llmctl.cli.conversations import chosen_conversation  # noqa: PLC0415
     from llmctl.clocks import Limits  # noqa: PLC0415
+    from llmctl.images import Images  # noqa: PLC0415
     from llmctl.markers import DEFAULT_MARKERS  # noqa: PLC0415
     from llmctl.profiles import resolve_model  # noqa: PLC0415
 
@@ -89,9 +90,10 @@ def chat(  # noqa: PLR0913  (each parameter is an option)
         markers=markers_from(marker, {**DEFAULT_MARKERS, **filled.markers}, no_markers=no_markers),
         limits=Limits(config.first_token_timeout, config.idle_timeout, config.timeout),
         pause_after=pause_after,
+        images=Images.of(env, stored=not no_store),
         attached=list(attach or ()),
     )
-    with_attachments("", attach, env)  # what can't be sent is said before anything else
+    with_attachments("", attach, env, Images())  # what can't be sent is said before anything else
     return begin(
         setup,
         config,

@@ -104,6 +104,7 @@ def run(  # noqa: PLR0913  (each parameter is an option)
     )
     from llmctl.cli.conversations import chosen_conversation, unfinished_choice  # noqa: PLC0415
     from llmctl.foreground import Manner  # noqa: PLC0415
+    from llmctl.images import Images  # noqa: PLC0415
     from llmctl.profiles import resolve_model  # noqa: PLC0415
     from llmctl.run import Ask, run  # noqa: PLC0415
 
@@ -126,7 +127,8 @@ def run(  # noqa: PLR0913  (each parameter is an option)
     selection = resolve_model(None, config, env)
     needed = not asks_by_itself(template, env)
     asked = prompt_from(prompt or (), env, no_stdin=no_stdin, needed=needed)
-    text = with_attachments(asked, attach, env)
+    images = Images.of(env, stored=not no_store)
+    text = with_attachments(asked, attach, env, images)
     filled = rendered(template, variables, text, env)
     ask = Ask(
         prompt=filled.prompt,
@@ -139,6 +141,7 @@ def run(  # noqa: PLR0913  (each parameter is an option)
         conversation=going_on,
         unfinished=unfinished_choice(keep=keep, drop=drop),
         stored=not no_store,
+        images=images,
     )
     manner = Manner(
         json=as_json,

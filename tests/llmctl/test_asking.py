@@ -29,7 +29,7 @@ def files(tmp_path: Path) -> Path:
     (tmp_path / "list.json").write_text("[1]")
     (tmp_path / "odd.json").write_text('{"type": ["object", "objekt"]}')
     (tmp_path / "notes.txt").write_text("the note\n")
-    (tmp_path / "photo.png").write_bytes(b"\x89PNG\r\n\x1a\n\0")
+    (tmp_path / "paper.pdf").write_bytes(b"%PDF-1.7\n\0")
     (tmp_path / "script.txt").write_text("hello")
     return tmp_path
 
@@ -44,7 +44,7 @@ def files(tmp_path: Path) -> Path:
         ("--schema odd.json", "odd.json has a type that is none: objekt."),
         ("--attach nope", "nope can't be attached: No such file or directory."),
         ("--attach .", ". can't be attached: Is a directory."),
-        ("--attach photo.png", "photo.png can't be attached: it is a PNG image."),
+        ("--attach paper.pdf", "paper.pdf can't be attached: it is a PDF document."),
         ("--option x", "--option takes KEY=VALUE, not 'x'."),
         ("--stop=", "--stop needs a text."),
         ("--temperature inf", "--temperature must be a number of 0 or more, not inf."),

@@ -22,6 +22,7 @@ from tests.support.oracle_wire import (
     check_each,
     is_a,
     number_from,
+    picture,
     schema_of,
     whole_from,
 )
@@ -124,10 +125,20 @@ def _message(value: object, where: str) -> Message:
         case {"role": str(role), "content": str(content), **rest}:
             if role in _ROLES and rest.keys() <= {"type"}:
                 return Message(role, content)
-        case {"role": str(role), "content": [{"text": str(content), "type": str()}], **rest}:
-            if role in _ROLES and rest.keys() <= {"type"}:
-                return Message(role, content)
+        case {"role": str(role), "content": [_, *_] as parts, **rest}:
+            seen = [_part(part, pictures=role == "user") for part in parts]
+            if role in _ROLES and rest.keys() <= {"type"} and None not in seen:
+                return Message(role, "".join(part for part in seen if part is not None))
     raise ApiError(400, f"Invalid value: '{where}'.", param=where, code="invalid_value")
+
+
+def _part(part: object, *, pictures: bool) -> str | None:
+    match part:
+        case {"type": "input_text" | "output_text", "text": str(text), **rest} if not rest:
+            return text
+        case {"type": "input_image", "image_url": str(url), **rest}:
+            return picture(url) if pictures and rest.keys() <= {"detail"} else None
+    return None
 
 
 class Events:

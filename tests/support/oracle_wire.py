@@ -8,9 +8,12 @@ and ``Feature`` only.
 
 from __future__ import annotations
 
+import base64
 import codecs
 import functools
+import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -32,6 +35,7 @@ __all__ = [
     "Rules",
     "parse_chat",
     "parse_completion",
+    "picture",
 ]
 
 Json = dict[str, Any]
@@ -351,16 +355,36 @@ def _content(message: Mapping[str, object], where: str) -> str:
         return content
     if content is None and message["role"] == "assistant":
         return ""
-    if isinstance(content, list) and all(_is_text_part(part) for part in content):
-        return "".join(part["text"] for part in content)
+    if isinstance(content, list) and content:
+        parts = [_part(part, pictures=message["role"] == "user") for part in content]
+        if None not in parts:
+            return "".join(part for part in parts if part is not None)
     text = f"Invalid type for '{where}.content': expected a string or an array of text parts."
     raise ApiError(400, text, param=f"{where}.content")
 
 
-def _is_text_part(part: object) -> bool:
-    return (
-        isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
-    )
+def _part(part: object, *, pictures: bool) -> str | None:
+    """Return what the model sees of a part of a message; None if it is none."""
+    match part:
+        case {"type": "text", "text": str(text), **rest} if not rest:
+            return text
+        case {"type": "image_url", "image_url": {"url": str(url), **more}, **rest}:
+            return picture(url) if pictures and not rest and more.keys() <= {"detail"} else None
+    return None
+
+
+_PICTURE = re.compile(r"data:image/(png|jpeg|gif|webp);base64,([A-Za-z0-9+/]+={0,2})")
+_SIGNATURES = {"png": b"\x89PNG", "jpeg": b"\xff\xd8\xff", "gif": b"GIF8", "webp": b"RIFF"}
+
+
+def picture(url: str) -> str | None:
+    """Return what the model sees of an image: its hash; None if the URL holds none of its kind."""
+    found = _PICTURE.fullmatch(url)
+    if found is None:
+        return None
+    data = base64.b64decode(found[2], validate=True)
+    seen = hashlib.sha256(data).hexdigest()[:8]
+    return f"[image {seen}]" if data.startswith(_SIGNATURES[found[1]]) else None
 
 
 def _continues(given: Mapping[str, Any], rules: Rules) -> bool:
