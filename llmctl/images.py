@@ -67,6 +67,11 @@ def digests_in(text: str) -> set[str]:
     return {found[2] for found in _TAG.finditer(text)}
 
 
+def in_short(text: str) -> str:
+    """Return a text with the name of each image in place of its tag, for a person to read."""
+    return _TAG.sub(r"[\1]", text)
+
+
 class Images:
     """The images of one home.
 

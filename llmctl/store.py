@@ -22,6 +22,7 @@ from typing import Any, Self
 from llmctl.conversation import Message
 from llmctl.environment import open_private
 from llmctl.errors import LlmctlError
+from llmctl.images import in_short
 
 VERSION = 1
 BUSY_TIMEOUT_S = 10.0
@@ -485,7 +486,7 @@ class Store:
 def title_of(messages: tuple[Message, ...]) -> str:
     """Return what a conversation is called in lists: its first question, shortened."""
     first = next((m.content for m in messages if m.role == "user"), "")
-    line = " ".join(first.split())
+    line = " ".join(in_short(first).split())
     return line if len(line) <= 72 else line[:71] + "…"  # noqa: PLR2004
 
 

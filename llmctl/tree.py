@@ -18,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from llmctl.images import in_short
 from llmctl.records import Conversation
 from llmctl.replies import said
 from llmctl.store import StoredMessage
@@ -89,7 +90,7 @@ def _forked(nodes: list[Node], lead: str) -> list[tuple[Node, str, str]]:
 
 def _line(node: Node) -> str:
     message = node.message
-    words = " ".join(message.content.split())
+    words = " ".join(in_short(message.content).split())
     excerpt = words if len(words) <= EXCERPT else words[: EXCERPT - 1] + "…"
     return f"{node.number} {message.role}: {excerpt}{_note(node)}"
 

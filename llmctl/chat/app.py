@@ -46,6 +46,7 @@ from llmctl.events import (
     Status,
     Strategy,
 )
+from llmctl.images import in_short
 from llmctl.journal import Header, Journal, NoJournal, Recorded
 from llmctl.output import Output
 from llmctl.ports import BackEnd
@@ -285,7 +286,7 @@ class Chat:
         )
         if paused:
             turn.pause(PauseReason.KEY, Mode.CUT)
-            self.say(f"> {recorded.header.request.messages[-1].content}")
+            self.say(f"> {in_short(recorded.header.request.messages[-1].content)}")
         whole = content_of(recorded)[0]
         show = self.desk.screen.seen if not paused and edited is None else self.desk.screen.reply
         show(whole)

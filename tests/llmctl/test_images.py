@@ -19,8 +19,9 @@ from llmctl.backends.responses_body import responses_body
 from llmctl.conversation import Message, Request
 from llmctl.environment import Environment
 from llmctl.errors import Refused, UsageError
-from llmctl.images import ABANDONED_S, Image, Images, digests_in, media_type
+from llmctl.images import ABANDONED_S, Image, Images, digests_in, in_short, media_type
 from llmctl.profiles import PRESETS
+from llmctl.store import title_of
 from tests.support.fake_environment import fake_environment
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"picture"
@@ -126,6 +127,12 @@ def test_the_bodies_have_text_and_images_in_order() -> None:
         {"type": "input_image", "image_url": URL},
         {"type": "input_text", "text": " here?"},
     ]
+
+
+def test_a_person_reads_names() -> None:
+    tag = Images().keep("cat.png", PNG)
+    assert in_short(f"What is {tag} and {tag}?") == "What is [cat.png] and [cat.png]?"
+    assert title_of((user(f"What is this?\n\n{tag}"),)) == "What is this? [cat.png]"
 
 
 def test_who_takes_no_images_says_so() -> None:
