@@ -6,11 +6,13 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from llmctl.output import HIGH_WATER, SLICE, Output
+from llmctl import output as writer
+from llmctl.output import HIGH_WATER, PACE_S, SLICE, Output
 from llmctl.terminal.sanitizer import sanitize
 
 
@@ -155,3 +157,31 @@ def test_nothing_is_nothing() -> None:
     with pipe() as (_out, into), writing(into) as output:
         output.write("")
         assert output.drain(0)
+
+
+@dataclass
+class Clock:
+    """Stands in for the module `time`: moves only when it is told to, or somebody sleeps."""
+
+    now: float = 100.0
+    slept: list[float] = field(default_factory=list)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+def test_writes_keep_a_distance_and_what_comes_slowly_never_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(writer, "time", clock)
+    with pipe() as (_, into), writing(into) as output:
+        for passed in (0.0, PACE_S / 4, 2 * PACE_S):
+            clock.now += passed
+            output.write("x")
+            assert output.drain(5)
+        assert clock.slept == pytest.approx([3 / 4 * PACE_S])
