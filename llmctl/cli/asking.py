@@ -24,12 +24,12 @@ INPUT_PATIENCE_S = 2.0
 def prompt_from(
     words: Sequence[str], env: Environment, *, no_stdin: bool, needed: bool = True
 ) -> str:
-    """Return the prompt: the words, what stdin brings, or both.
+    """Return the prompt: the words, what stdin brings, or both; a lone ``-`` stands for stdin.
 
     Raises:
         UsageError: there is neither, and one is ``needed``.
     """
-    said = well_formed(" ".join(words))  # an argument may be any bytes
+    said = well_formed(" ".join(words)) if list(words) != ["-"] else ""  # words may be any bytes
     piped = ""
     if env.has_input and not no_stdin:
         if said and env.waits_for_input(INPUT_PATIENCE_S):

@@ -75,6 +75,7 @@ def newest(program: Program) -> str:
         ([], b"only piped", "only piped"),
         (["-n", "say"], b"never read", "say"),
         (["\udcff odd"], None, "\ufffd odd"),
+        (["-"], b"from the pipe\n", "from the pipe"),
     ],
 )
 def test_stdin_is_read_when_it_is_a_pipe(
