@@ -218,7 +218,7 @@ def open_private(path: Path, mode: str) -> IO[Any]:
     )
 
 
-def write_private(path: Path, text: str) -> None:
+def write_private(path: Path, content: str | bytes) -> None:
     """Replace a file's content in one step: a reader sees the old or the new, never half.
 
     A symbolic link stays one; the file it points to is replaced.
@@ -227,9 +227,9 @@ def write_private(path: Path, text: str) -> None:
     private_dir(target.parent)
     descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+        with os.fdopen(descriptor, "wb") as file:
             os.fchmod(descriptor, FILE_MODE)
-            file.write(text)
+            file.write(content if isinstance(content, bytes) else content.encode())
             file.flush()
             os.fsync(descriptor)
         Path(name).replace(target)

@@ -14,10 +14,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from llmctl.conversation import Message
-from llmctl.environment import Environment, open_private, private_dir
+from llmctl.environment import Environment, write_private
 from llmctl.errors import Refused
 
 FOLDER = "images"
@@ -98,12 +98,9 @@ class Images:
         if self._folder is None:
             self._here[digest] = data
         else:
-            path = private_dir(self._folder) / digest
+            path = self._folder / digest
             if not path.exists():
-                new = path.with_suffix(".new")
-                with open_private(new, "wb") as file:
-                    file.write(data)
-                new.replace(path)
+                write_private(path, data)
         return f'<image name="{_UNFIT.sub("_", name)}" sha256="{digest}"/>'
 
     def parts(self, message: Message) -> list[str | Image]:
@@ -148,6 +145,29 @@ class Images:
                 f"The image {name} is not here, or is damaged.", "Attach it again, or leave it out."
             )
         return data
+
+
+def in_parts(
+    message: Message,
+    images: Images | None,
+    of_text: Callable[[str], dict[str, Any]],
+    of_image: Callable[[Image], dict[str, Any]],
+) -> str | list[dict[str, Any]]:
+    """Return what a message says: its text or, where an image is in it, its parts in order.
+
+    Args:
+        message: the message.
+        images: those it may name; None leaves its text as it is.
+        of_text: makes the part of a text, as a protocol has it.
+        of_image: makes the part of an image.
+
+    Raises:
+        Refused: an image is not here any more.
+    """
+    parts = () if images is None else images.parts(message)
+    if not any(isinstance(part, Image) for part in parts):
+        return message.content
+    return [of_image(part) if isinstance(part, Image) else of_text(part) for part in parts]
 
 
 def text_alone(message: Message, taker: str) -> str:

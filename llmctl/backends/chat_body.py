@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, assert_never
 
-from llmctl.conversation import Message, Options, Prefix, Request
+from llmctl.conversation import Options, Prefix, Request
 from llmctl.errors import StrategyUnavailable
 from llmctl.events import Channel
-from llmctl.images import Image, Images
+from llmctl.images import Image, Images, in_parts
 from llmctl.profiles import PrefixDialect, Profile, ReasoningDialect, TokenCounts
 
 COUNTING_FIELDS: Mapping[TokenCounts, str] = {
@@ -100,7 +100,10 @@ def chat_body(
     Raises:
         Refused: an image is not here any more.
     """
-    messages = [{"role": m.role, "content": _content(m, images)} for m in request.messages]
+    messages = [
+        {"role": m.role, "content": in_parts(m, images, _text_part, _image_part)}
+        for m in request.messages
+    ]
     return {
         "model": request.model,
         "messages": messages,
@@ -112,17 +115,12 @@ def chat_body(
     }
 
 
-def _content(message: Message, images: Images | None) -> str | list[dict[str, Any]]:
-    """Return a message's text; one with images in parts, in their order."""
-    parts = images.parts(message) if images else ()
-    if not any(isinstance(part, Image) for part in parts):
-        return message.content
-    return [
-        {"type": "image_url", "image_url": {"url": part.url}}
-        if isinstance(part, Image)
-        else {"type": "text", "text": part}
-        for part in parts
-    ]
+def _text_part(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+def _image_part(image: Image) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": image.url}}
 
 
 def counting_fields(profile: Profile, *, usage: bool) -> dict[str, Any]:

@@ -60,12 +60,15 @@ def back_end_for(  # noqa: PLR0913  (where it runs, and what it may do there)
         return ScriptedBackEnd(load_script(selection.script, folder=env.cwd))
     if selection.profile is not None:
         memory = Memory.of(env, writes=stored)
-        known = {
-            "key": key_for(selection.profile),
-            "connect_timeout_s": connect_timeout,
-            "images": images or Images.of(env),
-        }
-        return _server(selection.profile, selection.model, memory, ends_runs=ends_runs, **known)
+        known = {"key": key_for(selection.profile), "connect_timeout_s": connect_timeout}
+        return _server(
+            selection.profile,
+            selection.model,
+            memory,
+            images=images or Images.of(env),
+            ends_runs=ends_runs,
+            **known,
+        )
     from llmctl import weights  # noqa: PLC0415  (start-up)
     from llmctl.backends.embedded import Embedded  # noqa: PLC0415
 
@@ -79,6 +82,7 @@ def _server(
     model: str,
     memory: Memory,
     *,
+    images: Images,
     ends_runs: bool,
     **known: Any,  # noqa: ANN401  (key and connect timeout, as all take them)
 ) -> BackEnd:
@@ -94,15 +98,14 @@ def _server(
         case Api.LLAMACPP | Api.AUTO if _is_native(profile, memory.recall(profile.base_url, model)):
             from llmctl.backends.llamacpp import LlamaServer  # noqa: PLC0415  (one is needed)
 
-            del known["images"]  # it takes none
             return LlamaServer(profile, **known)
         case Api.RESPONSES:
             from llmctl.backends.responses import ResponsesBackEnd  # noqa: PLC0415
 
-            return ResponsesBackEnd(profile, ends_runs=ends_runs, **known)
+            return ResponsesBackEnd(profile, ends_runs=ends_runs, images=images, **known)
     from llmctl.backends.learning import LearningBackEnd  # noqa: PLC0415
 
-    return LearningBackEnd(profile, model, memory, **known)
+    return LearningBackEnd(profile, model, memory, images=images, **known)
 
 
 def _is_native(profile: Profile, known: Capabilities | None) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmctl.conversation import Message, Request
+from llmctl.conversation import Request
 from llmctl.errors import Refused
-from llmctl.images import Image, Images
+from llmctl.images import Image, Images, in_parts
 from llmctl.profiles import Profile
 
 
@@ -36,7 +36,10 @@ def responses_body(
     background = {"background": True, "store": True} if in_background(profile, request) else {}
     return {
         "model": request.model,
-        "input": [{"role": m.role, "content": _content(m, images)} for m in request.messages],
+        "input": [
+            {"role": m.role, "content": in_parts(m, images, _text_part, _image_part)}
+            for m in request.messages
+        ],
         "stream": True,
         **{name: value for name, value in fields.items() if value is not None},
         **background,
@@ -44,17 +47,12 @@ def responses_body(
     }
 
 
-def _content(message: Message, images: Images | None) -> str | list[dict[str, Any]]:
-    """Return a message's text; one with images in parts, in their order."""
-    parts = images.parts(message) if images else ()
-    if not any(isinstance(part, Image) for part in parts):
-        return message.content
-    return [
-        {"type": "input_image", "image_url": part.url}
-        if isinstance(part, Image)
-        else {"type": "input_text", "text": part}
-        for part in parts
-    ]
+def _text_part(text: str) -> dict[str, Any]:
+    return {"type": "input_text", "text": text}
+
+
+def _image_part(image: Image) -> dict[str, Any]:
+    return {"type": "input_image", "image_url": image.url}
 
 
 def _check(request: Request) -> None:
