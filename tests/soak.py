@@ -2,10 +2,10 @@
 
 ``python -m tests.soak [--seconds 600] [--workers 3] [--seed 1]``. Each worker asks an oracle for
 replies whose text is known, through a proxy that breaks connections, and ends its program by
-signals, time limits, pauses and full disks at random, some under a wall clock that jumps; it
-goes on with what was cut until it is complete, and compares. All workers' programs share one
-home. Nothing may be lost or doubled, nothing may hang, the store must be whole at the end and no
-process be left.
+signals, time limits, pauses, full and read-only disks at random, some under a wall clock that
+jumps; it goes on with what was cut until it is complete, and compares. All workers' programs
+share one home. Nothing may be lost or doubled, nothing may hang, the store must be whole at the
+end and no process be left.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import random
 import re
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -34,12 +35,13 @@ from tests.support.processes import Cli, Finished
 from tests.support.pty_driver import PtyProgram
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
-FATES = ("nothing", "signal", "timeout", "pause", "full disk")
+FATES = ["nothing", "signal", "timeout", "pause", "full disk"]
 HANGS_S = 90.0
 """Seconds after which a program hangs, whatever was done to it."""
 TRIES = 60
 FULL_DISK = ("sh", "-c", 'ulimit -f 8; PYTHONDONTWRITEBYTECODE=1 exec "$@"', "sh")
 """Python itself would leave compiled files that are cut off."""
+_SEALED = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"'
 _REAL = {TroubleKind.CUT, TroubleKind.STALL, TroubleKind.OUTAGE, TroubleKind.DRIP,
          TroubleKind.HALF_CLOSE, TroubleKind.TRUNCATE_CHUNKED}  # fmt: skip
 """What networks do; bytes that are wrong and unnoticed are not among it."""
@@ -130,9 +132,11 @@ class Worker:
         if fate == "pause":
             more = ["--pause-after", str(self._chance.randrange(1, 60))]
             more += ["--on-pause", self._chance.choice(["hold", "cut"])]
-        wrap = FULL_DISK if fate == "full disk" else ()
+        disks = {"full disk": FULL_DISK, "read-only disk": read_only(self._place.cli.data)}
         cli = self._place.cli
-        with cli.start(*words, *more, wrap=wrap, env=self._clock(cli.env)) as process:
+        with cli.start(
+            *words, *more, wrap=disks.get(fate, ()), env=self._clock(cli.env)
+        ) as process:
             if fate == "signal":
                 sign = self._chance.choice(SIGNALS)
                 if self._chance.random() < 0.5:
@@ -246,6 +250,8 @@ def main() -> int:
         FaultProxy(server.url) as proxy,
     ):
         place = Place(Path(folder), server, proxy)
+        if can_be_read_only(place.cli.data):
+            FATES.append("read-only disk")
         workers = [Worker(number, wanted.seed, place) for number in range(wanted.workers)]
         until = time.monotonic() + wanted.seconds
         threads = [threading.Thread(target=worker.work, args=(until,)) for worker in workers]
@@ -254,6 +260,20 @@ def main() -> int:
         for thread in threads:
             thread.join()
         return report(workers, place)
+
+
+def read_only(folder: Path) -> tuple[str, ...]:
+    """Return what runs a program to which a folder is read-only; it takes root."""
+    return ("unshare", "--mount", "sh", "-c", _SEALED, str(folder))
+
+
+def can_be_read_only(folder: Path) -> bool:
+    """Say whether that can be done here."""
+    try:
+        tried = subprocess.run([*read_only(folder), "true"], check=False, capture_output=True)
+    except FileNotFoundError:
+        return False
+    return tried.returncode == 0
 
 
 def report(workers: Sequence[Worker], place: Place) -> int:
