@@ -125,7 +125,7 @@ class Document:
         """Take more of a line that has begun."""
         if isinstance(self._leaf, Paragraph):
             self._leaf.text += text
-            self._rows(self._leaf.settle(self._inline))
+            self._rows(self._leaf.settle(self._inline, begun=self._cut_line))
         elif text:
             self._out.append((text, 0))
 
@@ -180,7 +180,7 @@ class Document:
         leaf = self._leaf
         if isinstance(leaf, Paragraph):  # it goes on, if need be lazily
             leaf.text += ("\n" if leaf.text or leaf.cut else "") + line.lstrip(" ")
-            self._rows(leaf.settle(self._inline))
+            self._rows(leaf.settle(self._inline, begun=self._cut_line))
         elif isinstance(leaf, Grid) and self._matched == len(self._containers):
             leaf.table.add(line.strip(" "))
             if leaf.large:
@@ -188,7 +188,7 @@ class Document:
         else:
             self._new_block()
             self._leaf = Paragraph(Wrap(self._room()), line.lstrip(" "))
-            self._rows(self._leaf.settle(self._inline))
+            self._rows(self._leaf.settle(self._inline, begun=self._cut_line))
 
     def _blank_line(self) -> None:
         self._close_to(self._matched)

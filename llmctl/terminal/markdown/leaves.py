@@ -61,9 +61,14 @@ class Paragraph:
         """Return one that goes on by itself."""
         return Paragraph(self.wrap.copy(), self.text, self.style, self.cut)
 
-    def settle(self, inline: Inline) -> list[Line]:
-        """Return the rows that nothing can change any more, if there is much text."""
-        while (at := self._cut_at()) is not None:
+    def settle(self, inline: Inline, *, begun: bool) -> list[Line]:
+        """Return the rows that nothing can change any more, if there is much text.
+
+        Args:
+            inline: parses text.
+            begun: the last line has only begun: it was too long to be waited for.
+        """
+        while (at := self._cut_at(begun)) is not None:
             self.wrap.feed(inline(self.text[:at], self.style))
             self.text = self.text[at:]
             self.cut = True
@@ -75,14 +80,14 @@ class Paragraph:
         self.wrap.finish()
         return self.wrap.take()
 
-    def _cut_at(self) -> int | None:
+    def _cut_at(self, begun: bool) -> int | None:
         text = self.text
         first = piece(self.wrap.width)
         for limit in (first, 2 * first, 4 * first):
             if len(text) <= limit:
                 return None
             at = _after_a_space(text, limit)
-            if at and not _might_be_a_head(text, at) and is_settled(text[:at]):
+            if at and not _might_be_a_head(text, at, begun=begun) and is_settled(text[:at]):
                 return at
         if len(text) <= LONGEST_PIECE:
             return None
@@ -93,9 +98,14 @@ def _after_a_space(text: str, limit: int) -> int:
     return max(text.rfind(" ", 0, limit), text.rfind("\n", 0, limit)) + 1
 
 
-def _might_be_a_head(text: str, at: int) -> bool:
-    """Say whether a cut would go through a line that may be the head of a table."""
+def _might_be_a_head(text: str, at: int, *, begun: bool) -> bool:
+    """Say whether a cut would go through a line that may be the head of a table.
+
+    One that has only begun is none: how much of it has come must not decide.
+    """
     begin = text.rfind("\n", 0, at) + 1
+    if begun and "\n" not in text[at:]:
+        return False
     return begin != at and "|" in text[begin:].partition("\n")[0][: LONGEST_PIECE - begin]
 
 

@@ -344,3 +344,12 @@ def _seconds(markdown: Markdown) -> float:
     begin = time.perf_counter()
     markdown.tail()
     return time.perf_counter() - begin
+
+
+def test_a_line_that_was_begun_is_no_head_of_a_table_whatever_has_come_of_it() -> None:
+    text = "a word or " * 32 + "P ||c\n-|-|-\n"
+    whole = plain(at_once(text, 81))
+    for split in range(310, len(text)):
+        markdown = Markdown(81)
+        spans = [*markdown.feed(text[:split]), *markdown.feed(text[split:]), *markdown.finish()]
+        assert plain(spans) == whole
