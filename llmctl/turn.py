@@ -474,6 +474,7 @@ class Turn:
         if not self._step(Control.PAUSE):
             return None
         self.mode = mode or self._mode
+        self.asked = False
         if reason is PauseReason.LIMIT:
             self._pause_after = None
         return Paused(reason, self.mode, self.position)
@@ -580,8 +581,9 @@ class Turn:
                 self.stop(End.STOPPED_BY_MARKER)
                 return [found]
             case Action.PAUSE | Action.ASK:
+                paused = self.pause(PauseReason.MARKER)
                 self.asked = item.action is Action.ASK
-                return [found, *_some(self.pause(PauseReason.MARKER))]
+                return [found, *_some(paused)]
             case _:
                 assert_never(item.action)
 

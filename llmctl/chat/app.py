@@ -331,6 +331,7 @@ class Chat:
                 ends_on_pause=False,
                 stored=not isinstance(journal, NoJournal),
                 continues=recorded is not None,
+                held=recorded is not None and recorded.pause is Mode.HOLD,
                 limits=self.setup.limits,
                 breath_s=KEYS_WAIT_S,
             ),

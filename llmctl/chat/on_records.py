@@ -43,7 +43,7 @@ class OnRecords(OnChat):
         question = history.rewind(turns)
         if question is None and turns:
             hint = "/fork goes back one."
-            raise UsageError(f"There are no {turns} messages of yours to go back.", hint)
+            raise UsageError(f"There is no message of yours {turns} back.", hint)
         if question is None:
             self._chat.say("at the end of the conversation again")
             return
@@ -151,9 +151,14 @@ def _last(texts: list[str], number: str, noun: str) -> str:
     if number and not (number.isdecimal() and int(number)):
         raise UsageError(f"'{number}' is no number.", f"1 is the last {noun}.")
     if len(texts) < int(number or 1):
-        only = f"is one {noun}" if len(texts) == 1 else f"are {len(texts) or 'no'} {noun}s"
-        raise UsageError(f"There {only}.", f"1 is the last {noun}.")
+        only = f"is one {noun}" if len(texts) == 1 else f"are {len(texts) or 'no'} {_plural(noun)}"
+        hint = f"1 is the last {noun}." if texts else "Type a message."
+        raise UsageError(f"There {only}.", hint)
     return texts[-int(number or 1)]
+
+
+def _plural(noun: str) -> str:
+    return f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
 
 
 def _write_file(path: Path, text: str, *, force: bool) -> None:

@@ -158,6 +158,28 @@ def test_a_page_at_a_time_shows_every_line_while_the_model_runs_ahead(
     assert exported(cli)[-1]["content"] == text
 
 
+@pytest.mark.parametrize("leave", [b"\x03", b"\x04"])
+def test_what_was_read_on_at_a_page_is_there_at_once_when_the_reply_goes_on(
+    start: Start, script: Callable[..., str], cli: Cli, leave: bytes
+) -> None:
+    lines = "".join(f"w{n}\n\n" for n in range(60))
+    model = script(lines, delay_s=0.05)
+    chat = start(model, "--pace", "page", "--plain", columns=60, rows=14)
+    ask(chat)
+    chat.wait_for_screen("[page; Space goes on]")
+    journal = next((cli.data / "journals").glob("*.jsonl"))
+    chat.wait_until(lambda: b'"w30' in journal.read_bytes())  # it runs ahead
+    chat.send(leave)
+    if leave == b"\x04":
+        assert chat.wait() == 5
+        chat = start(model, "-c", "--pace", "page", "--plain", columns=60, rows=14)
+        chat.send(b" ")
+    else:
+        chat.wait_for_screen(re.compile(r"^> ?\Z", re.MULTILINE))
+        chat.send("/resume\r")
+    chat.wait_for("(held, exact)]")
+
+
 def test_ctrl_c_stops_the_reply_and_resume_goes_on(
     start: Start, script: Callable[..., str], cli: Cli
 ) -> None:

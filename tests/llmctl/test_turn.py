@@ -416,3 +416,13 @@ def test_one_pause_in_another_mode_leaves_the_next_in_its_own() -> None:
     _, paused = turn.deliver()
     assert isinstance(paused, Paused)
     assert paused.mode is Mode.CUT
+
+
+def test_a_model_has_asked_until_the_next_pause() -> None:
+    turn = Turn({"!!A": Action.ASK})
+    turn.receive(Chunk("!!A and on"))
+    turn.deliver()
+    assert turn.asked
+    turn.resume()
+    turn.pause(PauseReason.KEY)
+    assert not turn.asked
