@@ -27,7 +27,7 @@ from llmctl.chat.completion import Completions
 from llmctl.chat.editor import Editor
 from llmctl.chat.ending import GOES_ON, ending
 from llmctl.chat.history import History, Standing
-from llmctl.chat.keyboard import STOP_GUARD_S, Draft, is_command
+from llmctl.chat.keyboard import STOP_GUARD_S, Draft, as_typed, is_command
 from llmctl.chat.pages import Pages
 from llmctl.chat.reply import Holding, LiveReply
 from llmctl.chat.setup import Setup
@@ -232,7 +232,7 @@ class Chat:
             header = self._header(prompt, self.back_end)
             journal = await _in_thread(self.history.begin, header, self._on_broken_journal)
         except LlmctlError as error:
-            self.draft.text = prompt
+            self.draft.text = as_typed(prompt)
             self.complain(error)
             return
         self._forget_what_cannot_go_on()
@@ -402,7 +402,7 @@ class Chat:
         if self.history.unfinished is not None:
             await _in_thread(self.history.drop)
         await _in_thread(self.history.stand, standing)
-        self.draft.put_back(prompt)
+        self.draft.put_back(as_typed(prompt))
 
     # -- what the next reply is asked with
 

@@ -12,6 +12,7 @@ from llmctl.chat.app import Chat, Desk
 from llmctl.chat.commands import commands
 from llmctl.chat.completion import Completions
 from llmctl.chat.history import Forgotten, History, Remembered, last_target
+from llmctl.chat.keyboard import as_typed
 from llmctl.chat.setup import Setup
 from llmctl.config import Config, OnPause
 from llmctl.environment import Environment
@@ -101,7 +102,7 @@ def begin(  # noqa: PLR0913  (each is said by its name)
         prompt = PromptLine(
             history=env.data / "history" if stored else None,
             complete=completions.suggest,
-            last_message=lambda: _last_question(history),
+            last_message=lambda: as_typed(_last_question(history)),
             on_suspend=terminal.suspend,
             plain=plain,
             color=color,

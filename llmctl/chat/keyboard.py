@@ -53,6 +53,11 @@ def is_command(text: str) -> bool:
     return text.lstrip().startswith("/") and not text.lstrip().startswith("//")
 
 
+def as_typed(message: str) -> str:
+    """Return what is typed to send a message: of one that begins with a slash, two of them."""
+    return f"/{message}" if message.startswith("/") else message
+
+
 class Controls(Protocol):
     """What keys can do to the chat."""
 

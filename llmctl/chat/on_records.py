@@ -9,6 +9,7 @@ import anyio.to_thread
 
 from llmctl.chat.copying import copy
 from llmctl.chat.history import History
+from llmctl.chat.keyboard import as_typed
 from llmctl.chat.port import OnChat
 from llmctl.environment import open_private
 from llmctl.errors import UsageError, reason
@@ -47,7 +48,7 @@ class OnRecords(OnChat):
         if question is None:
             self._chat.say("at the end of the conversation again")
             return
-        self._chat.draft.text = question
+        self._chat.draft.text = as_typed(question)
         self._chat.say("what you send now begins a branch there; /fork 0 stays where you were")
 
     async def do_copy(self, argument: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from llmctl.chat.keyboard import as_typed
 from llmctl.chat.port import OnChat
 from llmctl.errors import UsageError
 from llmctl.events import Guarantee
@@ -50,7 +51,7 @@ class OnReplies(OnChat):
     def do_drop(self, argument: str) -> None:  # noqa: ARG002
         """Forget the stopped reply; its question is back in the input."""
         reply = self._need_unfinished()
-        self._chat.draft.text = reply
+        self._chat.draft.text = as_typed(reply)
         self._chat.history.drop()
         self._chat.say("dropped")
 

@@ -180,6 +180,22 @@ def test_what_was_read_on_at_a_page_is_there_at_once_when_the_reply_goes_on(
     chat.wait_for("(held, exact)]")
 
 
+def test_a_message_that_begins_with_a_slash_comes_back_as_it_is_typed(
+    start: Start, script: Callable[..., str], cli: Cli
+) -> None:
+    chat = start(script("answer\n"))
+    for command in ("/fork", None):
+        ask(chat, "//slash text")
+        chat.wait_for_screen(re.compile(r"tok ·.*\n>\s*\Z"))
+        if command:
+            ask(chat, command)
+            chat.wait_for_screen(re.compile(r"^> //slash text\s*\Z", re.MULTILINE))
+            chat.send(b"\x15")  # it was sent so once, and is again
+    chat.send(b"\x04")
+    assert chat.wait() == 0
+    assert exported(cli)[0]["content"] == "/slash text"
+
+
 def test_ctrl_c_stops_the_reply_and_resume_goes_on(
     start: Start, script: Callable[..., str], cli: Cli
 ) -> None:
