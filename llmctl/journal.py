@@ -343,7 +343,7 @@ class Journal:
 
     def delivered(self, mark: Mark) -> None:
         """Record how far the reply was output; call it after the write returned."""
-        self._write({"type": "delivered", **_mark_as_json(mark)})
+        self._write({"type": "delivered", **mark._asdict()})
 
     def paused(self, event: Paused) -> None:
         """Record a pause."""
@@ -355,7 +355,7 @@ class Journal:
 
     def marker(self, event: MarkerFound, mark: Mark) -> None:
         """Record that a marker acted; ``mark`` is where the reply stands behind it."""
-        self._write({**event.as_json(), "end": mark.model, "mark": _mark_as_json(mark)})
+        self._write({**event.as_json(), "end": mark.model, "mark": mark._asdict()})
 
     def saved(self, state: Mapping[str, Any]) -> None:
         """Record where the engine's state was kept."""
@@ -638,10 +638,6 @@ def _besides_text(chunk: Chunk) -> dict[str, Any]:
 def _mark(record: Mapping[str, Any]) -> Mark:
     kinds = {name: int | None if name == "tokens" else int for name in Mark._fields}
     return Mark(**{name: _typed(record[name], kind) for name, kind in kinds.items()})
-
-
-def _mark_as_json(mark: Mark) -> dict[str, Any]:
-    return mark._asdict()
 
 
 def _chunk(record: Mapping[str, Any]) -> Chunk:
