@@ -52,7 +52,8 @@ def start(cli: Cli) -> Iterator[Start]:
         words = cli.command("chat", "-m", model, *more)
         chat = PtyProgram(words, env=cli.env, cwd=cli.cwd, columns=columns, rows=rows)
         running.append(chat.__enter__())
-        chat.wait_for_screen(re.compile(r"^> ?$|PAUSED|^> hello", re.MULTILINE), timeout_s=20)
+        ready = re.compile(r"^> ?$|PAUSED|^> hello|^\[paused at", re.MULTILINE)
+        chat.wait_for_screen(ready, timeout_s=20)
         return chat
 
     yield begin
