@@ -123,6 +123,24 @@ async def test_the_generation_stops_at_once(act: Any) -> None:
     pytest.fail(f"it went on for {waits} ns")
 
 
+@pytest.mark.parametrize("ends", [(End.SIGINT, End.SIGTERM), (End.SIGTERM, End.SIGINT)])
+async def test_the_first_of_two_signals_decides(ends: tuple[End, End]) -> None:
+    with OracleServer(vllm(length=5000, delay_s=PACE_S)) as server:
+        async with back_end(server) as made, anyio.create_task_group() as tasks:
+            screen = Screen()
+            reply = session(made, Turn({}), screen)
+
+            async def stop_twice() -> None:
+                while len(screen.text) < 30:
+                    await anyio.lowlevel.checkpoint()
+                for end in ends:
+                    reply.stop(end)
+
+            tasks.start_soon(stop_twice)
+            finished = await reply.run()
+    assert finished.end is ends[0]
+
+
 @pytest.mark.parametrize("how", ["limit", "marker", "total", "first pause"])
 async def test_it_stops_at_once_where_the_program_ends(how: str) -> None:
     markers = {"!!S": Action.STOP} if how == "marker" else {}
