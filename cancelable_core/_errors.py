@@ -95,6 +95,13 @@ def is_cancelation(error: BaseException) -> bool:
     return isinstance(error, cancelled)
 
 
+def is_remade(group: BaseException | None, other: BaseException) -> bool:
+    """Whether ``other`` is ``group`` made anew: trio does so where no cancelation was in it."""
+    if not (isinstance(group, BaseExceptionGroup) and isinstance(other, BaseExceptionGroup)):
+        return False
+    return group.split(anyio.get_cancelled_exc_class())[0] is None
+
+
 def described(error: BaseException) -> str:
     """Type and text of an exception, on one line."""
     return f"{type(error).__name__}: {error}"

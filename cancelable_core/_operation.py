@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 import anyio
 
 from ._control import ControlledOperation, inherited
-from ._errors import CancelationError, described, error_for, is_cancelation
+from ._errors import CancelationError, described, error_for, is_cancelation, is_remade
 from ._hooks import Hooks, call_all, call_final
 from ._host import Host
 from ._loops import running_loop
@@ -417,7 +417,7 @@ class Cancelable(ControlledOperation):
             kind, tb = (None, None) if exc is None else (type(exc), exc.__traceback__)
             caught = bool(self._scope.__exit__(kind, exc, tb))
         except BaseException as other:  # noqa: BLE001  (a group's rest, or a misnested scope)
-            return False, other
+            return False, exc if is_remade(exc, other) else other
         return caught, exc
 
     def _conclude(self, raised: BaseException | None, *, caught: bool) -> OperationStatus:

@@ -212,6 +212,19 @@ async def test_a_group_of_cancelations_and_errors_gives_up_the_errors() -> None:
     assert cancel.status is Status.FAILED
 
 
+async def test_a_group_of_the_body_that_holds_no_cancelation_passes_as_it_is() -> None:
+    class Group(ExceptionGroup[Exception]):
+        """Has no ``derive``: what splits it makes a plain group."""
+
+    group = Group("mine", [LookupError("one"), Group("inner", [ValueError("two")])])
+    with pytest.raises(Group) as caught:
+        async with Cancelable() as cancel:
+            cancel.cancel()
+            raise group
+    assert caught.value is group
+    assert cancel.status is Status.FAILED
+
+
 async def test_swallowing_the_cancelation_completes() -> None:
     async with Cancelable() as cancel:
         cancel.cancel()

@@ -30,15 +30,15 @@ def cli(tmp_path: Path) -> Iterator[Cli]:
 
 
 @pytest.fixture
-def script(tmp_path: Path) -> Callable[..., str]:
+def script(cli: Cli) -> Callable[..., str]:
     """Write a script and return the model name that plays it."""
 
     def write(text: str = REPLY, *, delay_s: float = 0.005, name: str = "reply") -> str:
-        file = tmp_path / f"{name}.json"
+        file = cli.cwd / f"{name}.json"
         words = re.findall(r"\S+\s*|\s+", text)
         chunks = [{"text": word, "tokens": 1} for word in words]
         file.write_text(json.dumps({"chunks": chunks, "delay_s": delay_s}), "utf-8")
-        return f"scripted:{file}"
+        return f"scripted:{file.name}"  # a path may hold any word, and is on the screen
 
     return write
 

@@ -51,7 +51,7 @@ def play(cli: Cli, drawn: random.Random, presses: int) -> None:
     chunks = reply(drawn)
     file = cli.cwd / "reply.json"
     file.write_text(json.dumps({"chunks": chunks}), "utf-8")
-    words = cli.command("chat", "-m", f"scripted:{file}")
+    words = cli.command("chat", "-m", f"scripted:{file.name}")
     columns, rows = drawn.choice(((80, 24), (40, 10), (200, 50), (20, 5)))
     with PtyProgram(words, env=cli.env, cwd=cli.cwd, columns=columns, rows=rows) as chat:
         chat.wait_for_screen(re.compile(r"^> ?$", re.MULTILINE), timeout_s=30)

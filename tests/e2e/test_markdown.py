@@ -63,7 +63,7 @@ def start(cli: Cli) -> Iterator[Start]:
     ) -> PtyProgram:
         file = cli.cwd / f"{name}.json"
         file.write_text(json.dumps({"chunks": chunks, "delay_s": delay_s}), "utf-8")
-        words = cli.command("chat", "-m", f"scripted:{file}", *arguments)
+        words = cli.command("chat", "-m", f"scripted:{file.name}", *arguments)
         env = {**cli.env, **variables}
         chat = PtyProgram(words, env=env, cwd=cli.cwd, columns=80, rows=rows)
         running.append(chat.__enter__())
