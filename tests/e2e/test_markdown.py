@@ -193,7 +193,9 @@ def test_who_is_terminated_leaves_the_tail_and_the_cursor(start: Start) -> None:
 
 def test_another_width_in_the_middle_of_a_table(start: Start) -> None:
     rows = "".join(f"| row {n} | some words about row {n} |\n" for n in range(12))
-    chat = start(pieces(f"Before\n\n| name | text |\n|---|---|\n{rows}\nAfter it."), delay_s=0.003)
+    # Slow enough that the rows at its end come in the width it is looked for in.
+    text = f"Before\n\n| name | text |\n|---|---|\n{rows}\nAfter it."
+    chat = start(pieces(text), delay_s=0.03)
     chat.wait_for_screen("row 5", timeout_s=20)
     chat.resize(50, 20)
     chat.wait_for_screen("row 8", timeout_s=20)
