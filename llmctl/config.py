@@ -48,6 +48,8 @@ FILE_NAME = "config.toml"
 _NAME_FILE = "Name another with --config or LLMCTL_CONFIG, or leave both out."
 _LOOK_THERE = "Look at --config and --home, LLMCTL_CONFIG and LLMCTL_HOME: they say where it is."
 
+_GIVE_ANOTHER = "Give it another value, or leave it out."
+
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
 
@@ -158,7 +160,7 @@ def load(
     settings, profiles = parse(read_text(path, must_exist=named), path)
     origins = dict.fromkeys(settings, str(path))
     for name, value, origin in _overrides(env, flags):
-        settings[name] = _value(name, value, _SETTINGS | _FLAGS, origin)
+        settings[name] = _value(name, value, _SETTINGS | _FLAGS, origin, _GIVE_ANOTHER)
         origins[name] = origin
     return Config(**settings, profiles=profiles, file=path, origins=origins)
 
@@ -175,15 +177,19 @@ def parse(text: str, path: Path) -> tuple[dict[str, Any], Mapping[str, Profile]]
     Raises:
         UsageError: it is not TOML, or says something nobody understands.
     """
-    try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path} is not TOML: {error}.", "Mend it there.") from error
-    profiles = tables.pop("profiles", {})
-    if not isinstance(profiles, dict):
-        raise UsageError(f"{path}: profiles must be tables.", "Write [profiles.NAME].")
-    settings = _checked(tables, _SETTINGS, f"{path}: ")
-    return settings, {**PRESETS, **{n: _profile(n, t, path) for n, t in profiles.items()}}
+    settings, profiles, found = _read(text, path)
+    for problem in found.values():
+        raise problem
+    return settings, profiles
+
+
+def problems(text: str, path: Path) -> Mapping[str, UsageError]:
+    """Return what is wrong with a configuration file's text, by the setting that says it.
+
+    Raises:
+        UsageError: it is not TOML.
+    """
+    return _read(text, path)[2]
 
 
 def setting_names() -> list[str]:
@@ -222,31 +228,65 @@ def _overrides(env: Environment, flags: Mapping[str, Any]) -> list[tuple[str, An
     ]
 
 
-def _profile(name: str, table: object, path: Path) -> Profile:
+_Kinds = Mapping[str, Callable[[object], Any]]
+
+
+def _read(
+    text: str, path: Path
+) -> tuple[dict[str, Any], Mapping[str, Profile], dict[str, UsageError]]:
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path} is not TOML: {error}.", "Mend it there.") from error
+    found: dict[str, UsageError] = {}
+    profiles = dict(PRESETS)
+    described = tables.pop("profiles", {})
+    settings = _checked(tables, _SETTINGS, path, "", found)
+    if not isinstance(described, dict):
+        message = f"{path}: profiles must be tables."
+        found["profiles"] = UsageError(message, "Write [profiles.NAME].")
+        described = {}
+    for name, table in described.items():
+        try:
+            profiles[name] = _profile(name, table, path, found)
+        except UsageError as error:
+            found[f"profiles.{name}"] = error
+    return settings, profiles, found
+
+
+def _profile(name: str, table: object, path: Path, found: dict[str, UsageError]) -> Profile:
     where = f"{path}: profiles.{name}"
     if name in RESERVED or "/" in name:
         raise UsageError(f"{where} can't be the name of a profile.", "Choose another one.")
     if not isinstance(table, dict):
         raise UsageError(f"{where} must be a table.", f"Write [profiles.{name}].")
-    known = _checked(table, _PROFILE_SETTINGS, f"{where}.")
+    known = _checked(table, _PROFILE_SETTINGS, path, f"profiles.{name}.", found)
     base = known.pop("preset", None) or PRESETS.get(name)
     if base is not None:
         return replace(base, **{**known, "name": name})
-    if "base_url" not in known:
+    if "base_url" not in table and "preset" not in table:
         hint = "Add the server's base_url, or the preset that it is like."
         raise UsageError(f"{where} has neither base_url nor preset.", hint)
-    return Profile(name=name, **known)
+    return Profile(**{"base_url": "", **known, "name": name})
 
 
-_Kinds = Mapping[str, Callable[[object], Any]]
+def _checked(
+    table: Mapping[str, object], kinds: _Kinds, path: Path, under: str, found: dict[str, UsageError]
+) -> dict[str, Any]:
+    """Return what the settings' own readers make of a table; what they refuse is ``found``."""
+    known = {}
+    for name, value in table.items():
+        key = under + name
+        mend = f"'llmctl config set {key} VALUE' puts it right."
+        try:
+            known[name] = _value(name, value, kinds, f"{path}: {key}", mend)
+        except UsageError as error:
+            found[key] = error
+    return known
 
 
-def _checked(table: Mapping[str, object], kinds: _Kinds, where: str) -> dict[str, Any]:
-    return {name: _value(name, value, kinds, where + name) for name, value in table.items()}
-
-
-def _value(name: str, value: object, kinds: _Kinds, where: str) -> Any:  # noqa: ANN401
-    """Return what the setting's own reader makes of a value."""
+def _value(name: str, value: object, kinds: _Kinds, where: str, mend: str) -> Any:  # noqa: ANN401
+    """Return what the setting's own reader makes of a value; ``mend`` is the hint of an error."""
     if name not in kinds:
         close = nearest(name, kinds)
         hint = f"Did you mean '{close}'?" if close else f"Known are {', '.join(kinds)}."
@@ -254,8 +294,7 @@ def _value(name: str, value: object, kinds: _Kinds, where: str) -> Any:  # noqa:
     try:
         return kinds[name](value)
     except _WrongTypeError as error:
-        hint = "'llmctl config show' tells what is in force, and where it was said."
-        raise UsageError(f"{where} must be {error}, not {value!r}.", hint) from error
+        raise UsageError(f"{where} must be {error}, not {value!r}.", mend) from error
     except UsageError as error:
         raise UsageError(f"{where}: {error.message}", error.hint) from error
 

@@ -10,16 +10,16 @@ from urllib.parse import urlsplit
 import typer
 
 from llmctl.cli.invocation import Invocation, here, new_app
-from llmctl.config import Config, config_path, parse, read_text, setting_names
+from llmctl.config import Config, config_path, problems, read_text, setting_names
 from llmctl.config_edit import with_setting
 from llmctl.environment import write_private
-from llmctl.errors import UsageError
 from llmctl.keys import key_place
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
+    from llmctl.errors import UsageError
     from llmctl.profiles import Profile
 
 app = new_app(no_args_is_help=True, help="Show and change the configuration.")
@@ -48,8 +48,8 @@ def set_(
     invocation = here(context)
     path = config_path(invocation.env, invocation.config_file)
     text = read_text(path)
-    parse(text, path)  # what is wrong already is said before anything is changed
-    write_private(path, _first_valid(with_setting(text, key, value), path))
+    known = problems(text, path).keys() - {key}  # those others stay, and hinder nothing
+    write_private(path, _first_valid(with_setting(text, key, value), path, known))
 
 
 @app.command()
@@ -59,17 +59,15 @@ def path(context: typer.Context) -> None:
     invocation.env.say(str(config_path(invocation.env, invocation.config_file)))
 
 
-def _first_valid(texts: list[str], path: Path) -> str:
-    """Return the first text that is a valid configuration; the first one's error if none is."""
-    first_error: UsageError | None = None
+def _first_valid(texts: list[str], path: Path, known: Collection[str]) -> str:
+    """Return the first text with no problem but at known settings; else raise the first one's."""
+    fresh: list[UsageError] = []
     for text in texts:
-        try:
-            parse(text, path)
-        except UsageError as error:
-            first_error = first_error or error
-        else:
+        new = [problem for where, problem in problems(text, path).items() if where not in known]
+        if not new:
             return text
-    raise first_error or UsageError("There is nothing to write.", "Give a value.")
+        fresh += new
+    raise fresh[0]
 
 
 def _facts(config: Config, invocation: Invocation) -> dict[str, Any]:

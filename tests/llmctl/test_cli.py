@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -166,6 +167,23 @@ def test_home_and_config_may_be_named(tmp_path: Path) -> None:
     assert done.text.endswith("/elsewhere/config.toml\n")
     done = call(tmp_path, "--config", str(tmp_path / "own.toml"), "config", "path")
     assert done.text == f"{tmp_path}/own.toml\n"
+
+
+def test_config_set_puts_a_wrong_value_right_whatever_else_is_wrong(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    wrong = "[profiles.vllm]\nmodel = 1\n"
+    file.write_text(f"temperature = -1 # cold\ntimeout = true\n{wrong}")
+    call_it = partial(call, tmp_path, "--config", str(file))
+    shown = call_it("config", "show")
+    assert (shown.status, "'llmctl config set temperature VALUE'" in shown.errors) == (2, True)
+    for key in ("temperature", "top_p"):  # neither again nor anew
+        done = call_it("config", "set", "--", key, "-1")
+        assert (done.status, f"{key} must be a number" in done.errors) == (2, True)
+    assert call_it("config", "set", "temperature", "0.5").status == 0
+    assert file.read_text() == f"temperature = 0.5 # cold\ntimeout = true\n{wrong}"
+    assert call_it("config", "set", "profiles.vllm.model", "m").status == 0
+    assert call_it("config", "set", "timeout", "5m").status == 0
+    assert call_it("config", "show").status == 0
 
 
 def test_a_key_from_stdin_is_stored_and_never_shown(tmp_path: Path) -> None:
