@@ -192,6 +192,21 @@ def problems(text: str, path: Path) -> Mapping[str, UsageError]:
     return _read(text, path)[2]
 
 
+def checked_setting(name: str, value: object, where: str, hint: str) -> Any:  # noqa: ANN401
+    """Return what one setting's value means, whoever says it.
+
+    Args:
+        name: a setting of the file.
+        value: what it is to be.
+        where: what the message of an error calls it.
+        hint: what to do about a value of the wrong type.
+
+    Raises:
+        UsageError: there is no such setting, or it can't have this value.
+    """
+    return _value(name, value, _SETTINGS, where, hint)
+
+
 def setting_names() -> list[str]:
     """Return the settings that a configuration file may hold, profiles aside."""
     return list(_SETTINGS)

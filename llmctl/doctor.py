@@ -30,6 +30,7 @@ from llmctl.keys import KeyFile, keys_found
 from llmctl.profiles import is_on_this_machine
 from llmctl.records import DATABASE, JOURNALS
 from llmctl.store_repair import trouble
+from llmctl.templates import all_templates
 from llmctl.tracing import destination
 from llmctl.tracing import is_installed as tracing_is_installed
 
@@ -109,6 +110,7 @@ def examine(env: Environment, read_config: Callable[[], Config]) -> Iterator[Fin
     yield _engine()
     yield _weights(env)
     yield _terminal(env)
+    yield _templates(env)
     yield _traces(env)
     try:
         config = read_config()
@@ -252,6 +254,14 @@ def _terminal(env: Environment) -> Finding:
         advice = "Choose a UTF-8 locale, for example LC_ALL=C.UTF-8."
         return Finding("terminal", State.WARN, f"the locale's encoding is {encoding}", advice)
     return Finding("terminal", State.OK, f"{name}, {encoding}")
+
+
+def _templates(env: Environment) -> Finding:
+    usable, problems = all_templates(env)
+    if problems:
+        message = " ".join(problem.message for problem in problems)
+        return Finding("templates", State.WARN, message, problems[0].hint or "")
+    return Finding("templates", State.OK, f"{len(usable)}, your own in {env.user_templates}")
 
 
 def _configuration(config: Config) -> Finding:

@@ -35,6 +35,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llmctl.config import checked_setting
 from llmctl.environment import Environment
 from llmctl.errors import UsageError, reason
 from llmctl.events import Action
@@ -159,13 +160,24 @@ def load_template(name: str, env: Environment) -> Template:
     raise UsageError(f"There is no template '{name}'.", hint)
 
 
-def all_templates(env: Environment) -> list[Template]:
-    """Return every template by name, the user's own instead of installed ones they hide.
+def template_names(env: Environment) -> list[str]:
+    """Return the names there are, without a look into the files."""
+    return sorted(_files(env))
 
-    Raises:
-        UsageError: a file can't be used.
+
+def all_templates(env: Environment) -> tuple[list[Template], list[UsageError]]:
+    """Return every template by name, and what is wrong with the files that can't be used.
+
+    The user's own stand instead of the installed ones that they hide.
     """
-    return [parse_template(name, path) for name, path in sorted(_files(env).items())]
+    templates: list[Template] = []
+    problems: list[UsageError] = []
+    for name, path in sorted(_files(env).items()):
+        try:
+            templates.append(parse_template(name, path))
+        except UsageError as error:
+            problems.append(error)
+    return templates, problems
 
 
 def parse_template(name: str, path: Path) -> Template:
@@ -190,7 +202,7 @@ def parse_template(name: str, path: Path) -> Template:
         role=_one_of(front.get("role", "system"), _ROLES, f"{path}: role"),
         version=_count(front.get("version", 1), f"{path}: version"),
         defaults={key: str(value) for key, value in front.get("variables", {}).items()},
-        options=_known(front.get("options", {}), _OPTIONS, f"{path}: options"),
+        options=_options(front.get("options", {}), f"{path}: options"),
         markers={
             text: Action(_one_of(action, list(Action), f"{path}: the marker {text}"))
             for text, action in front.get("markers", {}).items()
@@ -217,6 +229,26 @@ def _known(table: Mapping[str, Any], names: tuple[str, ...], where: str) -> Mapp
             hint = f"Did you mean '{close}'?" if close else f"Known are {', '.join(names)}."
             raise UsageError(f"{where}: '{name}' is not known.", hint)
     return table
+
+
+def _options(table: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    _known(table, _OPTIONS, where)
+    return {name: _option(name, value, f"{where}.{name}") for name, value in table.items()}
+
+
+def _option(name: str, value: object, where: str) -> object:
+    match name, value:
+        case "stop", str():
+            return (value,)
+        case "stop", list() if all(isinstance(text, str) for text in value):
+            return tuple(value)
+        case "stop", _:
+            raise UsageError(f"{where} must be a text or a list of texts, not {value!r}.", _MEND)
+        case "seed", _ if not isinstance(value, int) or isinstance(value, bool):
+            raise UsageError(f"{where} must be a whole number, not {value!r}.", _MEND)
+        case "seed", _:
+            return value
+    return checked_setting(name, value, where, _MEND)
 
 
 def _one_of(value: object, choices: tuple[str, ...] | list[Action], where: str) -> str:

@@ -100,8 +100,11 @@ class Commands(OnReplies, OnRecords):
         A template may bring a message, a system message, options and markers.
         """
         if not argument:
-            for template in all_templates(self._chat.env):
+            templates, problems = all_templates(self._chat.env)
+            for template in templates:
                 self._chat.say(f"{template.name}: {template.description}")
+            for problem in problems:
+                self._chat.say(problem.message)
             return
         head, _, prompt = argument.partition(" -- ")
         try:

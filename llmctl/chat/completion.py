@@ -15,7 +15,6 @@ from llmctl.chat.history import History
 from llmctl.chat.setup import Setup
 from llmctl.config import Config
 from llmctl.environment import Environment
-from llmctl.errors import UsageError
 from llmctl.events import Action, Guarantee
 from llmctl.export import FORMS
 from llmctl.profiles import LOCAL
@@ -134,10 +133,8 @@ class Completions:
             yield from _words(text, ["none", *(f"{each}=" for each in self._setup.markers)])
 
     def _templates(self) -> dict[str, Template]:
-        try:
-            return {template.name: template for template in all_templates(self._env)}
-        except UsageError:
-            return {}
+        usable, _ = all_templates(self._env)
+        return {template.name: template for template in usable}
 
     def _replies(self) -> list[str]:
         whole = self._history.whole()

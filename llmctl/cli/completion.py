@@ -47,10 +47,10 @@ def _whole_tree(context: typer.Context) -> Node:
 
 def _known(invocation: Invocation) -> Known:
     from llmctl.config import setting_names  # noqa: PLC0415  (start-up)
-    from llmctl.templates import all_templates  # noqa: PLC0415
+    from llmctl.templates import template_names  # noqa: PLC0415
 
     profiles = tuple(invocation.config().profiles)
-    templates = tuple(template.name for template in all_templates(invocation.env))
+    templates = tuple(template_names(invocation.env))
     return {
         "--model": ("local", *(f"{name}/" for name in profiles)),
         "--template": templates,

@@ -19,7 +19,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 def list_(context: typer.Context, *, as_json: AsJson = False) -> None:
     """List the templates: the user's own and the installed ones."""
     env = here(context).env
-    templates = all_templates(env)
+    templates, problems = all_templates(env)
+    for problem in problems:
+        env.note(f"llmctl: {problem.message}")
     if as_json:
         env.say(json.dumps([_facts(template) for template in templates], indent=2))
         return

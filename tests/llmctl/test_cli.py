@@ -186,6 +186,14 @@ def test_config_set_puts_a_wrong_value_right_whatever_else_is_wrong(tmp_path: Pa
     assert call_it("config", "show").status == 0
 
 
+def test_a_template_that_cant_be_used_is_named_beside_the_others(tmp_path: Path) -> None:
+    (tmp_path / "config" / "prompts" / "folder.md").mkdir(parents=True)
+    done = call(tmp_path, "prompts", "list")
+    assert (done.status, "\nmarkers" in done.text) == (0, True)
+    assert "folder.md can't be read: Is a directory." in done.errors
+    assert "folder" in call(tmp_path, "completion", "bash").text
+
+
 def test_a_key_from_stdin_is_stored_and_never_shown(tmp_path: Path) -> None:
     secret = "sk-very-secret-123"  # noqa: S105
     stored = call(tmp_path, "keys", "set", "openai", typed=f"{secret}\n")

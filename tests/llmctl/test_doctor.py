@@ -61,6 +61,15 @@ def test_traces_that_are_asked_for(tmp_path: Path) -> None:
     assert "ok    traces         they go to otlp" in words
 
 
+def test_a_template_that_cant_be_used(tmp_path: Path) -> None:
+    file = tmp_path / "config" / "prompts" / "mine.md"
+    file.parent.mkdir(parents=True)
+    file.write_text("+++\nrole =\n+++\n")
+    assert f"warn  templates      {file}: the front matter is not TOML" in told(tmp_path)[1]
+    file.unlink()
+    assert "ok    templates" in told(tmp_path)[1]
+
+
 def test_a_server_elsewhere_without_tls(tmp_path: Path) -> None:
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "config.toml").write_text(

@@ -69,6 +69,13 @@ def test_an_unknown_variable_is_refused(tmp_path: Path) -> None:
         ('role = "assistant"', "role must be one of system, user"),
         ('[options]\ntemprature = "x"', "'temprature' is not known"),
         ('[markers]\n"!!X" = "explode"', "must be one of pause, stop, ask"),
+        (
+            "[options]\ntemperature = -1",
+            "options.temperature must be a number of 0 or more, not -1",
+        ),
+        ('[options]\nmax_tokens = "x"', "options.max_tokens must be a whole number above 0"),
+        ("[options]\nseed = true", "options.seed must be a whole number, not True"),
+        ("[options]\nstop = [1]", "options.stop must be a text or a list of texts"),
         ("variables = 3", "variables must be a table"),
         ("role =", "not TOML"),
     ],
@@ -76,6 +83,23 @@ def test_an_unknown_variable_is_refused(tmp_path: Path) -> None:
 def test_front_matter_that_nobody_understands(tmp_path: Path, front: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         template(tmp_path, f"+++\n{front}\n+++\nbody")
+
+
+def test_a_stop_may_be_one_text(tmp_path: Path) -> None:
+    made = template(tmp_path, '+++\n[options]\nstop = "END"\nseed = 7\n+++\nbody')
+    assert made.options == {"stop": ("END",), "seed": 7}
+
+
+def test_files_that_cant_be_used_hide_no_others(tmp_path: Path) -> None:
+    with fake_environment(tmp_path) as fake:
+        (fake.env.user_templates / "folder.md").mkdir(parents=True)
+        (fake.env.user_templates / "concise.md").write_text("+++\nrole = 1\n+++\nMine.")
+        usable, problems = all_templates(fake.env)
+    assert "markers" in {template.name for template in usable}
+    assert [problem.message.partition(".md")[2] for problem in problems] == [
+        ": role must be one of system, user, not 1.",
+        " can't be read: Is a directory.",
+    ]
 
 
 def test_the_user_s_own_hide_installed_ones(tmp_path: Path) -> None:
@@ -94,7 +118,9 @@ def test_a_name_that_is_not_there(tmp_path: Path) -> None:
 
 def test_every_installed_template_can_be_used(tmp_path: Path) -> None:
     with fake_environment(tmp_path) as fake:
-        for made in all_templates(fake.env):
+        usable, problems = all_templates(fake.env)
+        assert not problems
+        for made in usable:
             given = dict.fromkeys(made.variables, "x")
             rendered = made.render(given, "the prompt")
             assert made.description
@@ -112,7 +138,7 @@ def test_every_installed_template_has_a_version_and_what_the_program_uses_is_the
     tmp_path: Path,
 ) -> None:
     with fake_environment(tmp_path) as captured:
-        installed = {template.name: template for template in all_templates(captured.env)}
+        installed = {template.name: template for template in all_templates(captured.env)[0]}
     assert {"markers", "continuation", "steering", "summary"} <= installed.keys()
     for template in installed.values():
         assert "\nversion = " in template.path.read_text("utf-8"), template.name
