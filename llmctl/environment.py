@@ -8,6 +8,7 @@ of it, whatever the umask.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import stat
@@ -24,6 +25,8 @@ import platformdirs
 
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
+CANT_BE_WRITTEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+"""What the system says of a place where nothing can be written, but perhaps read."""
 
 
 class ExitStatus(IntEnum):
@@ -225,7 +228,11 @@ def write_private(path: Path, content: str | bytes) -> None:
     """
     target = path.resolve()
     private_dir(target.parent)
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    except OSError as error:
+        error.filename = str(path)  # the one that the person knows
+        raise
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(descriptor, FILE_MODE)

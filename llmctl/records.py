@@ -12,12 +12,12 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
-from llmctl.environment import open_private, private_dir
+from llmctl.environment import CANT_BE_WRITTEN, open_private, private_dir
 from llmctl.errors import UsageError, reason
 from llmctl.events import End, Position
 from llmctl.images import FOLDER, Images, digests_in
@@ -90,17 +90,21 @@ class Conversation:
     branches: tuple[StoredMessage, ...] = ()
 
 
-def _made(data: Path) -> Path:
-    """Return the data directory, which exists now.
+def _make(data: Path) -> None:
+    """Make the folders; where the disk won't have it, what there is can still be read.
 
     Raises:
-        UsageError: there can't be one at that place.
+        UsageError: there can't be a data directory at that place.
     """
     try:
-        return private_dir(data)
+        private_dir(private_dir(data) / JOURNALS)
     except (FileExistsError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
-        message = f"{data} can't be the data directory: {reason(error)}."
-        raise UsageError(message, "Choose another folder with --home or LLMCTL_HOME.") from error
+        if not data.is_dir():
+            message = f"{data} can't be the data directory: {reason(error)}."
+            hint = "Choose another folder with --home or LLMCTL_HOME."
+            raise UsageError(message, hint) from error
+    except OSError:
+        return
 
 
 class Records:
@@ -115,7 +119,8 @@ class Records:
     """
 
     def __init__(self, data: Path, clock: Callable[[], float] = time.time) -> None:
-        self._folder = private_dir(_made(data) / JOURNALS)
+        _make(data)
+        self._folder = data / JOURNALS
         self._database = data / DATABASE
         self._images = Images(data / FOLDER)
         self._opened: Store | None = None
@@ -151,6 +156,7 @@ class Records:
             JournalBusy: a reply of that conversation is live in another process.
             OSError: the journal can't be made.
         """
+        private_dir(self._folder)
         with self._alone():
             if not new:
                 self._check_free(header)
@@ -376,13 +382,24 @@ class Records:
             if self._locked:
                 yield
                 return
-            with open_private(self._folder / "lock", "ab") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
+            with self._lock_file() as file:
+                if file is not None:
+                    fcntl.flock(file, fcntl.LOCK_EX)
                 self._locked = True
                 try:
                     yield
                 finally:
                     self._locked = False
+
+    def _lock_file(self) -> AbstractContextManager[IO[bytes] | None]:
+        """Open what processes lock; None where none of them could have made it."""
+        path = self._folder / "lock"
+        try:
+            return open_private(path, "ab")
+        except OSError as error:
+            if self._folder.exists() and error.errno not in CANT_BE_WRITTEN:
+                raise
+            return path.open("rb") if path.exists() else nullcontext()
 
     @property
     def _store(self) -> Store:
@@ -420,8 +437,8 @@ class Records:
                 continue
             except JournalDamaged:
                 self.damaged.append(path)
-            except StoreUnusable:
-                return  # who needs the store hears of it; a new reply needs its journal only
+            except (StoreUnusable, OSError):
+                return  # who has to write hears of it; a new reply needs its journal only
 
     def _retire(self, journal: Journal, recorded: Recorded, ended: float) -> None:
         """Close a journal; let the store have its reply if it has ended for good."""

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from llmctl.conversation import Message
-from llmctl.environment import open_private
-from llmctl.errors import LlmctlError
+from llmctl.environment import CANT_BE_WRITTEN, open_private
+from llmctl.errors import LlmctlError, reason
 from llmctl.images import in_short
 
 VERSION = 1
@@ -98,10 +98,11 @@ class StoreUnusable(LlmctlError):
     @classmethod
     def because(cls, path: object, error: Exception) -> Self:
         """Return what an error of SQLite or the system means."""
-        hint = "Try --no-store, or 'llmctl doctor'."
+        hint = "'llmctl doctor' looks at it; 'llmctl run --no-store' does without."
         if getattr(error, "sqlite_errorcode", None) in _DAMAGED:
             hint = "'llmctl doctor --repair' saves what can be saved; --no-store does without it."
-        return cls(f"The store {path} can't be used: {error}.", hint)
+        why = reason(error) if isinstance(error, OSError) else error
+        return cls(f"The store {path} can't be used: {why}.", hint)
 
 
 class _Cursor(sqlite3.Cursor):
@@ -218,11 +219,29 @@ class Summary:
     messages: int
 
 
+def _address(path: Path) -> str:
+    """Return what SQLite opens as the file at ``path``, which exists now if it can be made."""
+    address = path.absolute().as_uri()
+    try:
+        open_private(path, "a").close()
+    except OSError as error:
+        if error.errno not in CANT_BE_WRITTEN:
+            raise
+        if not path.exists():
+            return ":memory:"
+        path.open("rb").close()
+        # Readers of a log write, too, unless they are told that nobody does.
+        has_log = path.with_name(f"{path.name}-wal").exists()
+        return f"{address}?mode=ro" + ("" if has_log else "&immutable=1")
+    return address
+
+
 class Store:
     """The database.
 
     Args:
-        path: the file; made, private to its owner, when it is not there.
+        path: the file; made, private to its owner, when it is not there. Where it can only be
+            read, so can the store; where none can be made, the store is empty.
 
     Raises:
         StoreUnusable: it can't be opened, or a newer llmctl wrote it.
@@ -232,9 +251,9 @@ class Store:
         self.path = path
         try:
             with ExitStack() as failing:
-                open_private(path, "a").close()
                 self._db = sqlite3.connect(
-                    path,
+                    _address(path),
+                    uri=True,
                     timeout=BUSY_TIMEOUT_S,
                     isolation_level=None,
                     check_same_thread=False,

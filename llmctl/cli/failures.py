@@ -9,7 +9,7 @@ import traceback
 import typer
 
 from llmctl.cli.invocation import Invocation
-from llmctl.environment import ExitStatus
+from llmctl.environment import CANT_BE_WRITTEN, ExitStatus
 from llmctl.errors import LlmctlError
 from llmctl.keys import redact
 
@@ -17,9 +17,7 @@ from llmctl.keys import redact
 _SUGGESTION = re.compile(r" (?:Did you mean|\(Possible options:) (?P<names>.*)$", re.DOTALL)
 
 # What the system says of a place that a person chose badly; all else is trouble with the disk.
-_BAD_PLACE = {
-    errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS
-}  # fmt: skip
+_BAD_PLACE = {errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, *CANT_BE_WRITTEN}
 
 _PLACE = "Name another place; 'llmctl doctor' looks at those that are in use."
 _DISK = "Check the place and the disk; 'llmctl doctor' looks at what it uses itself."
