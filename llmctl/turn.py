@@ -396,15 +396,20 @@ class Turn:
 
     @property
     def finish_reason(self) -> str | None:
-        """Why the reply ended here; None if the back end has not said it yet."""
-        cut = self.end is End.TOKEN_LIMIT
-        return "length" if cut else self.received.finish_reason
+        """Why the reply ended here; None if it has not, or the back end has not said it yet."""
+        if self.end is End.TOKEN_LIMIT:
+            return "length"
+        return None if self._undelivered else self.received.finish_reason
 
     @property
     def waiting(self) -> int:
         """Characters received and not delivered, though nothing more need come for it."""
+        return self._undelivered - self._scanner.held
+
+    @property
+    def _undelivered(self) -> int:
         received = self.received.chars + self.received.reasoning_chars
-        return received - self._mark.model - self._mark.reasoning - self._scanner.held
+        return received - self._mark.model - self._mark.reasoning
 
     @property
     def waiting_tokens(self) -> int | None:

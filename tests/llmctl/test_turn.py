@@ -426,3 +426,17 @@ def test_a_model_has_asked_until_the_next_pause() -> None:
     turn.resume()
     turn.pause(PauseReason.KEY)
     assert not turn.asked
+
+
+def test_a_reply_that_stands_before_its_end_has_no_finish_reason() -> None:
+    turn = Turn({}, pause_after=2)
+    for chunk in (Chunk("one ", tokens=1), Chunk("two ", tokens=1), Chunk("three", tokens=1)):
+        turn.receive(chunk)
+    turn.receive(Chunk(finish_reason="stop"))
+    while turn.deliver():
+        pass
+    assert (turn.position.tokens, turn.phase, turn.finish_reason) == (2, Phase.PAUSED, None)
+    turn.resume()
+    while turn.deliver():
+        pass
+    assert (turn.end, turn.finish_reason) == (End.COMPLETE, "stop")
