@@ -225,7 +225,7 @@ def _address(path: Path) -> str:
     try:
         open_private(path, "a").close()
     except OSError as error:
-        if error.errno not in CANT_BE_WRITTEN:
+        if error.errno not in CANT_BE_WRITTEN and path.parent.exists():
             raise
         if not path.exists():
             return ":memory:"

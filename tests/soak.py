@@ -15,7 +15,6 @@ import json
 import random
 import re
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -33,6 +32,7 @@ from tests.support.fault_proxy import FaultProxy, LinkPlan, TroubleKind, random_
 from tests.support.oracle_server import OracleProcess
 from tests.support.processes import Cli, Finished
 from tests.support.pty_driver import PtyProgram
+from tests.support.read_only import can_be_read_only, read_only
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
 FATES = ["nothing", "signal", "timeout", "pause", "full disk"]
@@ -41,7 +41,6 @@ HANGS_S = 90.0
 TRIES = 60
 FULL_DISK = ("sh", "-c", 'ulimit -f 8; PYTHONDONTWRITEBYTECODE=1 exec "$@"', "sh")
 """Python itself would leave compiled files that are cut off."""
-_SEALED = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"'
 _REAL = {TroubleKind.CUT, TroubleKind.STALL, TroubleKind.OUTAGE, TroubleKind.DRIP,
          TroubleKind.HALF_CLOSE, TroubleKind.TRUNCATE_CHUNKED}  # fmt: skip
 """What networks do; bytes that are wrong and unnoticed are not among it."""
@@ -260,20 +259,6 @@ def main() -> int:
         for thread in threads:
             thread.join()
         return report(workers, place)
-
-
-def read_only(folder: Path) -> tuple[str, ...]:
-    """Return what runs a program to which a folder is read-only; it takes root."""
-    return ("unshare", "--mount", "sh", "-c", _SEALED, str(folder))
-
-
-def can_be_read_only(folder: Path) -> bool:
-    """Say whether that can be done here."""
-    try:
-        tried = subprocess.run([*read_only(folder), "true"], check=False, capture_output=True)
-    except FileNotFoundError:
-        return False
-    return tried.returncode == 0
 
 
 def report(workers: Sequence[Worker], place: Place) -> int:

@@ -10,6 +10,7 @@ import shlex
 import signal
 import stat
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ import pytest
 from llmctl.journal import read, sealed
 from llmctl.replies import content_of
 from tests.e2e.conftest import Program, checked, told
-from tests.support.processes import HAS_PROC
+from tests.support.processes import HAS_PROC, Finished
+from tests.support.read_only import can_be_read_only, read_only
 
 pytestmark = pytest.mark.slow
 
@@ -218,3 +220,55 @@ def test_only_the_owner_reads_what_is_kept(program: Program, umask: str) -> None
     for path in (program.cli.data, *program.cli.data.rglob("*")):
         mode = stat.S_IMODE(path.stat().st_mode)
         assert mode == (0o700 if path.is_dir() else 0o600), path
+
+
+Reading = Callable[..., Finished]
+
+
+@pytest.fixture
+def reading(program: Program) -> Reading:
+    """Run the program, whose home can only be read."""
+    if not can_be_read_only(program.cli.home):
+        pytest.skip("no mount can be made read-only here")
+
+    def run(*words: str) -> Finished:
+        with program.start(*words, wrap=read_only(program.cli.home)) as process:
+            return checked(process.wait())
+
+    return run
+
+
+def test_what_is_in_a_home_that_can_only_be_read_is_read(
+    program: Program, reading: Reading
+) -> None:
+    model = program.script("one two three")
+    program.run("run", "-m", model, "the question")
+    half = program.told("run", "-m", model, "--pause-after", "1", "unfinished thing").events[0]
+    for words, line in (
+        (("conversations", "list"), "the question"),
+        (("conversations", "search", "three"), "one two three"),
+        (("conversations", "search", "thing"), "unfinished thing"),
+        (("resume", "--list"), half["generation"]),
+        (("top",), "nothing runs"),
+    ):
+        done = reading(*words)
+        assert (done.returncode, line in done.text) == (0, True), done.errors
+    more = reading("run", "-c", "--keep", "-m", model, "more")
+    assert (more.returncode, more.text) == (2, "")  # it can't be kept
+    more = reading("run", "-m", model, "more")
+    assert (more.returncode, more.text) == (0, "one two three")
+    assert "no longer being saved: Read-only file system." in more.errors
+    done = reading("conversations", "delete", half["conversation"])
+    assert (done.returncode, "Read-only file system" in done.errors) == (2, True)
+    done = reading("config", "set", "model", "x")  # it names the file that it would replace
+    assert f"{program.cli.data}/config.toml: Read-only file system." in done.errors
+
+
+def test_a_home_that_is_new_and_can_only_be_read(program: Program, reading: Reading) -> None:
+    model = program.script("one two")
+    done = reading("run", "-m", model, "hi")
+    assert (done.returncode, done.text) == (0, "one two")
+    assert "no longer being saved: Read-only file system." in done.errors
+    for words in (("conversations", "list"), ("resume", "--list")):
+        done = reading(*words)
+        assert (done.returncode, done.text, done.errors) == (0, "", "")
