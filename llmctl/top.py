@@ -166,14 +166,15 @@ class Watch:
     """One table on a terminal, kept up to date until a signal comes.
 
     It scrolls in with the terminal's own rows and is painted over in place: no other screen,
-    no keys, no modes, so that nothing has to be put back whatever ends it.
+    no keys, no modes, so that nothing has to be put back whatever ends it. The cursor waits at
+    its first row, so that no rows need be counted that a terminal has wrapped anew.
     """
 
     def __init__(self, records: Records, env: Environment) -> None:
         self._records = records
         self._env = env
         self._table = Table()
-        self._painted = 0
+        self._painted = ""
         self._token = CancelationToken(name="top")
         self._ended = int(ExitStatus.OK)
 
@@ -181,6 +182,7 @@ class Watch:
         """Paint until a signal comes; return the exit status."""
         with signal_hub.subscribe(tuple(_ENDS), self._stop, keep_ignored=True):
             anyio.run(self._watch)
+        self._env.write(f"\r\x1b[J{self._painted}")
         return self._ended
 
     def _stop(self, number: int) -> None:
@@ -199,6 +201,6 @@ class Watch:
     def _paint(self, tasks: Sequence[Task]) -> None:
         columns, rows = os.get_terminal_size(self._env.stdout)
         lines = self._table.lines(tasks, self._env.now(), columns - 1)[: rows - 1]
-        back = f"\x1b[{self._painted}F" if self._painted else ""
-        self._env.write(f"{back}\x1b[J" + "".join(f"{line}\n" for line in lines))
-        self._painted = len(lines)
+        self._painted = "".join(f"{line}\n" for line in lines)
+        room = "\n" * len(lines) + f"\x1b[{len(lines)}A"
+        self._env.write(f"\r{room}\x1b[J\x1b7{self._painted}\x1b8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import signal
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tests.support.batches import Batch, vllm
 from tests.support.oracle_server import OracleServer
 from tests.support.processes import Cli
 from tests.support.pty_driver import PtyProgram
+from tests.support.tmux import HAS_TMUX, PROMPT, Tmux
 
 WORDS = "word " * 2000
 
@@ -76,6 +78,32 @@ def test_on_a_terminal_it_is_kept_up_to_date_until_ctrl_c(program: Program) -> N
         terminal.send(b"\x03")
         assert terminal.wait() == 0
     assert b"\x1b[?1049" not in terminal.output
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_TMUX, reason="tmux is not installed")
+def test_a_window_that_is_made_narrower_leaves_one_table(program: Program, tmp_path: Path) -> None:
+    cli = program.cli
+    model = program.script(WORDS, delay_s=0.02)
+    with (
+        Tmux(tmp_path, env=cli.env, cwd=cli.cwd, columns=110, rows=20) as tmux,
+        program.start("run", "-m", model, "a question of many words " * 3) as process,
+    ):
+        tmux.type("seq 30", "Enter")
+        tmux.wait_for("^30$")
+        tmux.type(shlex.join(cli.command("top")), "Enter")
+        for columns in (110, 45, 30, 90, 20, 60):
+            tmux.resize(columns, 20)
+            tmux.wait_for(rf"^ *PID.*\n *{process.pid} .{{{columns - 8 - len(str(process.pid))}}}")
+            assert tmux.screen.count("PID") == 1
+        process.send_signal(signal.SIGTERM)
+        tmux.wait_for("^nothing runs")
+        tmux.press("C-c")
+        tmux.wait_for(rf"^nothing runs\n{re.escape(PROMPT)}")
+        rows = tmux.transcript.split("\n")
+        assert rows[-3].split()[0] == "PID"
+        assert sum("PID" in row for row in rows) == 1
+        assert "30" in rows
 
 
 @pytest.mark.slow
