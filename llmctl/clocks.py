@@ -45,6 +45,10 @@ class Clocks:
         self._last = 0.0
         self._counted = 0.0
         self._first_token: float | None = None
+        self._first_new: float | None = None
+        self._streamed = 0.0
+        self._spans = 0
+        self._streamed_until: float | None = None
         self._heard = 0.0
         self._heard_at = 0.0
         self._still_since: float | None = None
@@ -55,7 +59,22 @@ class Clocks:
         self._began = self._last = self._heard_at = self._now()
 
     def token(self) -> None:
-        """A token has arrived."""
+        """A token of the reply has arrived that was not there before."""
+        self.sign_of_life()
+        if self._streamed_until is None:
+            self._spans += 1
+        else:
+            self._streamed += self._heard_at - self._streamed_until
+        self._streamed_until = self._heard_at
+        if self._first_new is None and self._began is not None:
+            self._first_new = self._heard_at - self._began
+
+    def reopen(self) -> None:
+        """The reply is asked for again: what passes until its next token is no streaming."""
+        self._streamed_until = None
+
+    def sign_of_life(self) -> None:
+        """A token has arrived, perhaps one that is there already."""
         self._heard = self._counted
         self._heard_at = self._now()
         if self._first_token is None and self._began is not None:
@@ -64,10 +83,12 @@ class Clocks:
     def stand_still(self) -> None:
         """The reply is paused."""
         self.tick()
+        self._streamed_until = None
         self._still_since = self._now()
 
     def go_on(self) -> None:
         """The reply is not paused any more."""
+        self._streamed_until = None
         if self._still_since is not None:
             self._last = self._heard_at = self._now()
             self._paused += self._last - self._still_since
@@ -116,15 +137,18 @@ class Clocks:
         return self._now() - self._heard_at
 
     def timing(self, tokens: int | None) -> Timing:
-        """Return the figures so far; ``tokens`` is how many came in that time."""
+        """Return the figures so far; ``tokens`` is how many new ones came."""
         if self._began is None:
             return Timing(None, 0.0, 0.0, None)
         now = self._now()
         paused = self._paused + (0.0 if self._still_since is None else now - self._still_since)
         duration = now - self._began
-        spent = duration - paused - (self._first_token or 0.0)
-        rate = tokens / spent if tokens and tokens > 1 and spent > 0 else None
-        return Timing(self._first_token, duration, paused, rate)
+        return Timing(self._first_new, duration, paused, self._rate(tokens or 0))
+
+    def _rate(self, tokens: int) -> float | None:
+        """Return tokens a second; of each span that streamed, the first one ends no wait."""
+        timed = tokens - self._spans
+        return timed / self._streamed if timed > 0 and self._streamed > 0 else None
 
 
 def _reached(seconds: float, limit: float | None) -> bool:

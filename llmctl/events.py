@@ -245,7 +245,14 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How long it took, in seconds; pauses are not part of the duration's rate."""
+    """How long this process's share of a reply took.
+
+    Attributes:
+        first_token_s: from the request to the first token that was not there before.
+        duration_s: from the request to the end, pauses included.
+        paused_s: how much of that it stood still.
+        tokens_per_s: how fast the back end wrote; no pause, and no way of going on, counts.
+    """
 
     first_token_s: float | None
     duration_s: float

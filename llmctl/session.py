@@ -168,7 +168,7 @@ class Session:
         self._reading: anyio.CancelScope | None = None
         self._sleepers: list[anyio.Event] = []
         self._may_deliver = not policy.continues
-        self._first_count = turn.mark.tokens
+        self._first_count = self._tokens_received()
         self._pause_reason = PauseReason.KEY
         self._breathed = 0.0
 
@@ -217,7 +217,7 @@ class Session:
 
     def timing(self) -> Timing:
         """Return the figures of this process's share so far."""
-        return self._clocks.timing(self._new_tokens(self.turn.mark))
+        return self._clocks.timing(self._new_tokens())
 
     def silence(self) -> float:
         """Return for how many seconds nothing has come that was waited for."""
@@ -310,7 +310,8 @@ class Session:
                 self._announce(Strategy.HELD, self._source.guarantee)
             return
         else:
-            opening = self._source.go_on(prefix, self._clocks.token)
+            self._clocks.reopen()
+            opening = self._source.go_on(prefix, self._clocks.sign_of_life)
         async with opening as opened:
             self._stream = opened.stream
             self._answered = True
@@ -488,7 +489,7 @@ class Session:
     async def _finish(self, end: End) -> Finished:
         await self._out()
         mark = self._delivered()
-        timing = self._clocks.timing(self._new_tokens(mark))
+        timing = self._clocks.timing(self._new_tokens())
         resumable = end.resumable or self._only_refused(end)
         self._journal.delivered(mark)
         self._journal.ended(end, timing, resumable=resumable)
@@ -524,10 +525,15 @@ class Session:
         if not self._view.drain(0):
             await anyio.to_thread.run_sync(self._view.drain, GIVE_UP_FLUSH_S)
 
-    def _new_tokens(self, mark: Mark) -> int | None:
-        if mark.tokens is None or self._first_count is None:
+    def _tokens_received(self) -> int | None:
+        delivered = self.turn.mark.tokens
+        return None if delivered is None else delivered + (self.turn.waiting_tokens or 0)
+
+    def _new_tokens(self) -> int | None:
+        received = self._tokens_received()
+        if received is None or self._first_count is None:
             return None
-        return mark.tokens - self._first_count
+        return received - self._first_count
 
     # -- waking the tasks that wait for something to change
 
