@@ -265,8 +265,8 @@ class Journal:
     Args:
         path: the file; its lock is held until `close`.
         fd: an open descriptor of it, already locked.
-        on_broken: told once when writing failed (disk full); from then on nothing more is
-            written and durability is lost, but the reply goes on.
+        on_broken: told once when writing failed (disk full), in the thread that wrote; from
+            then on nothing more is written and durability is lost, but the reply goes on.
     """
 
     def __init__(self, path: Path, fd: int, on_broken: Callable[[OSError], None]) -> None:
@@ -321,6 +321,11 @@ class Journal:
         if not quiet:
             journal._opened()
         return journal, recorded
+
+    @property
+    def saves(self) -> bool:
+        """Whether all that it was told is in the file; false for good once it is not."""
+        return self._fd >= 0 and not self._broken
 
     def conditions(self, conditions: Mapping[str, Any]) -> None:
         """Record on what an exact replay depends."""

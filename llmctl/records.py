@@ -12,7 +12,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Self
@@ -43,6 +43,16 @@ JOURNALS = "journals"
 def new_id(kind: str) -> str:
     """Return a fresh id; ``kind`` is ``g`` for a generation, ``c`` for a conversation."""
     return kind + secrets.token_hex(5)
+
+
+class ReplyGone(UsageError):
+    """A reply is not in flight any more: another process has ended or deleted it."""
+
+    def __init__(self, generation: str) -> None:
+        super().__init__(
+            f"Reply {generation} has just been ended elsewhere.",
+            "'llmctl conversations list' shows how it stands.",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,10 +179,18 @@ class Records:
 
         Raises:
             JournalBusy: it is live in another process.
-            FileNotFoundError: it is not in flight any more.
+            JournalDamaged: it can't be read.
+            ReplyGone: it is not in flight any more.
+            StoreUnusable: its journal can't be written.
         """
-        with self._alone():
-            return Journal.reopen(self._path(generation), on_broken)
+        path = self._path(generation)
+        try:
+            with self._alone():
+                return Journal.reopen(path, on_broken)
+        except FileNotFoundError as error:
+            raise ReplyGone(generation) from error
+        except OSError as error:
+            raise StoreUnusable.because(path, error) from error
 
     def settle(self, journal: Journal) -> None:
         """Close a journal; move its reply into the store if it has ended for good.
@@ -190,14 +208,26 @@ class Records:
             self._retire(journal, recorded, self._now())
 
     def keep(self, generation: str, end: End | None = None) -> None:
-        """End an unfinished reply where it stands, kept; ``end`` is how, if not as it was."""
+        """End an unfinished reply where it stands, kept; ``end`` is how, if not as it was.
+
+        Raises:
+            LlmctlError: as for `take`; or the store can't have it, and it stays unfinished.
+        """
         journal, recorded = self.take(generation, _not_told)
         recorded.end = end or recorded.end or End.SIGTERM
-        self._store.add(as_reply(recorded, self._now()))
+        try:
+            self._store.add(as_reply(recorded, self._now()))
+        except StoreUnusable:
+            journal.close()
+            raise
         journal.discard()
 
     def drop(self, generation: str) -> None:
-        """Forget an unfinished reply and the question it answers."""
+        """Forget an unfinished reply and the question it answers.
+
+        Raises:
+            LlmctlError: as for `take`.
+        """
         self.take(generation, _not_told)[0].discard()
 
     def fork(
@@ -247,7 +277,8 @@ class Records:
         for reply in self.in_flight():
             if reply.conversation == conversation:
                 deleted += [message.content for message in said(reply.recorded)]
-                self.drop(reply.generation)
+                with suppress(ReplyGone):  # into the store, or by another deletion
+                    self.drop(reply.generation)
         self._store.delete(conversation)
         gone = set().union(*map(digests_in, deleted))
         self._images.forget(self._is_named, gone, self._now())

@@ -47,19 +47,11 @@ def resume(
         if reply is None:
             return _complete(str(id_), manner, config, env, records)
         with Foreground(env, manner, config) as foreground:
-            journal, recorded = _take(reply.generation, records, foreground)
+            journal, recorded = records.take(reply.generation, foreground.on_broken_journal)
             try:
                 return _go_on(journal, recorded, foreground, max_tokens)
             finally:
                 foreground.settle(records, journal)
-
-
-def _take(generation: str, records: Records, foreground: Foreground) -> tuple[Journal, Recorded]:
-    try:
-        return records.take(generation, foreground.on_broken_journal)
-    except FileNotFoundError as error:
-        hint = "'llmctl conversations list' shows how it stands."
-        raise UsageError(f"Reply {generation} has just been ended elsewhere.", hint) from error
 
 
 def _go_on(

@@ -27,7 +27,7 @@ from llmctl.chat.completion import Completions
 from llmctl.chat.editor import Editor
 from llmctl.chat.ending import GOES_ON, ending
 from llmctl.chat.history import History, Standing
-from llmctl.chat.keyboard import STOP_GUARD_S, Draft, as_typed, is_command
+from llmctl.chat.keyboard import STOP_GUARD_S, Draft, as_sent, as_typed, is_command
 from llmctl.chat.pages import Pages
 from llmctl.chat.reply import Holding, LiveReply
 from llmctl.chat.setup import Setup
@@ -70,6 +70,8 @@ WARM_UP_AFTER_S = 0.1
 
 AFTER_NO_CUT = {Strategy.CURSOR, Strategy.INSTRUCT}
 """Ways that don't count where a pause may become a cut: the run is over, the person is asked."""
+
+NOT_SAVED = "What is said from here on is remembered until this chat ends, and not saved."
 
 KEYS_WAIT_S = 0.001
 """Seconds for which a reply that comes at full speed may keep a key waiting."""
@@ -139,11 +141,13 @@ class Chat:
         self._editor = Editor(desk.terminal, env)
         self._asking = False
         self._tasks: TaskGroup | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     # -- the loop
 
     async def run(self) -> int:
         """Run until the person leaves; return the exit status."""
+        self._loop = asyncio.get_running_loop()
         commands = Commands(self)
         with ExitStack() as stack:
             hear(self._signals(), stack)
@@ -174,7 +178,7 @@ class Chat:
         if is_command(text):
             await commands.run(text.strip())
         else:
-            await self.send(text.removeprefix("/"))
+            await self.send(as_sent(text))
 
     async def _ask(self) -> str | None:
         default, self.draft.text = self.draft.text, ""
@@ -226,9 +230,9 @@ class Chat:
 
     async def send(self, prompt: str) -> None:
         """Ask for a reply and show it."""
-        if self.history.unfinished is not None:
-            await _in_thread(self.history.keep)
         try:
+            if self.history.unfinished is not None:
+                await _in_thread(self.history.keep)
             header = self._header(prompt, self.back_end)
             journal = await _in_thread(self.history.begin, header, self._on_broken_journal)
         except LlmctlError as error:
@@ -266,21 +270,25 @@ class Chat:
     async def _go_on(
         self, *, paused: bool, require: Guarantee | None = None, edited: str | None = None
     ) -> None:
-        try:
-            journal, recorded = await _in_thread(self.history.take, self._on_broken_journal)
-        except LlmctlError as error:
-            self.complain(error)
-            return
+        """Take up the unfinished reply and play it.
+
+        Raises:
+            LlmctlError: it is not there any more, or its model can't be used.
+        """
+        assert self.history.unfinished is not None  # noqa: S101  (the caller looked)
+        target = self.history.unfinished.recorded.header.target
+        selection = selection_of(target, self.config, self.env)
+        if selection != self.setup.selection:
+            await self.use(selection)
+        mode = self._holding.mode
+        journal, recorded = await _in_thread(self.history.take, self._on_broken_journal)
         if edited is not None:
             self._rewrite(journal, recorded, edited)
         request = request_to_go_on_with(recorded, journal)
-        selection = selection_of(recorded.header.target, self.config, self.env)
-        if selection != self.setup.selection:
-            await self.use(selection)
         turn = turn_to_go_on_with(
             recorded,
             recorded.header.markers,
-            mode=self._holding.mode,
+            mode=mode,
             pause_after=self.setup.pause_after,
             bound=request.options.max_tokens,
         )
@@ -354,7 +362,13 @@ class Chat:
         self._resumable = ladder
         before = content_of(recorded)[0] if recorded is not None else ""
         standing = self.history.standing
-        await _in_thread(self.history.settle, journal, header, before + view.text, self.last.end)
+        try:
+            await _in_thread(
+                self.history.settle, journal, header, before + view.text, self.last.end
+            )
+        except LlmctlError as error:
+            self.say(f"llmctl: {error.message} The reply stays in its journal.")
+            self.say(NOT_SAVED)
         self._forget_what_cannot_go_on()
         self._after(
             self.last, live, header.request, self._paid(self.last, header.request, recorded)
@@ -389,7 +403,7 @@ class Chat:
         self.stopped_at = time.monotonic() if finished.end is End.SIGINT else None
         if live.left or finished.end in {End.SIGTERM, End.SIGHUP}:
             self.leaving = finished.end.exit_code
-        elif finished.resumable and finished.position.chars:
+        elif self.history.unfinished is not None and finished.position.chars:
             self.desk.screen.line(GOES_ON)
         if finished.end.status not in {Status.COMPLETE, Status.TRUNCATED}:
             self.draft.put_back()
@@ -399,9 +413,12 @@ class Chat:
         assert self.last is not None  # noqa: S101  (it has just ended)
         if self.last.end.status is Status.COMPLETE:
             return
-        if self.history.unfinished is not None:
-            await _in_thread(self.history.drop)
-        await _in_thread(self.history.stand, standing)
+        try:
+            if self.history.unfinished is not None:
+                await _in_thread(self.history.drop)
+            await _in_thread(self.history.stand, standing)
+        except LlmctlError as error:
+            self.complain(error)
         self.draft.put_back(as_typed(prompt))
 
     # -- what the next reply is asked with
@@ -515,7 +532,14 @@ class Chat:
             self.say(f"hint: {error.hint}")
 
     def _on_broken_journal(self, error: OSError) -> None:
-        self.say(f"llmctl: the reply is no longer being saved: {error.strerror}.")
+        """Say that the disk won't have more; whichever thread has found that out."""
+
+        def say() -> None:
+            self.say(f"llmctl: the reply is no longer being saved: {error.strerror}.")
+            self.say(NOT_SAVED)
+
+        assert self._loop is not None  # noqa: S101  (the chat runs)
+        self._loop.call_soon_threadsafe(say)
 
     # -- signals
 

@@ -1,20 +1,22 @@
 """The conversation a chat is in: what was said, and the reply that is not finished.
 
-`Remembered` keeps it in the records, `Forgotten` (``--no-store``) in this process only.
+`Remembered` keeps it in the records, `Forgotten` (``--no-store``) in this process only. Where
+the disk won't have any more, `Remembered` keeps what is said from there on in this process.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
-from llmctl.errors import UsageError
+from llmctl.errors import LlmctlError, UsageError
 from llmctl.events import End
 from llmctl.journal import Header, Journal, NoJournal, Recorded
 from llmctl.records import Conversation, InFlight, Records, around, contains, new_id
 from llmctl.replies import said
-from llmctl.store import Found, StoredMessage
+from llmctl.store import Found, StoredMessage, StoreUnusable
 
 OnBroken = Callable[[OSError], None]
 
@@ -42,19 +44,39 @@ class History(Protocol):
         """The last reply, if it can still be gone on with."""
 
     def begin(self, header: Header, on_broken: OnBroken) -> Journal:
-        """Begin a reply."""
+        """Begin a reply; ``on_broken`` is told, once, if it can't be saved.
+
+        Raises:
+            LlmctlError: the conversation can't go on here.
+        """
 
     def take(self, on_broken: OnBroken) -> tuple[Journal, Recorded]:
-        """Take up the unfinished reply."""
+        """Take up the unfinished reply.
+
+        Raises:
+            LlmctlError: it is not there any more, or can't be taken.
+        """
 
     def settle(self, journal: Journal, header: Header, content: str, end: End) -> None:
-        """Put away a reply of this process; ``content`` is all of it that was shown."""
+        """Put away a reply of this process; ``content`` is all of it that was shown.
+
+        Raises:
+            StoreUnusable: the store can't have it; it is in its journal, and remembered here.
+        """
 
     def keep(self, end: End | None = None) -> None:
-        """End the unfinished reply where it stands."""
+        """End the unfinished reply where it stands.
+
+        Raises:
+            LlmctlError: as for `take`; or the store can't have it.
+        """
 
     def drop(self) -> None:
-        """Forget the unfinished reply and its question."""
+        """Forget the unfinished reply and its question.
+
+        Raises:
+            LlmctlError: as for `take`.
+        """
 
     def rewind(self, turns: int = 1) -> str | None:
         """Stand before a question, so that the next message makes a branch there.
@@ -105,6 +127,20 @@ class _Standing:
         """What was said, up to where the next message goes."""
         return self._line[: self._place]
 
+    def _remember(
+        self, before: tuple[StoredMessage, ...], header: Header, content: str, end: End
+    ) -> None:
+        """Remember an exchange for as long as the process lives, if anything was said."""
+        self._place = None
+        if not content and end is not End.COMPLETE:
+            return
+        now = time.time()
+        asked = header.request.messages[header.history :]
+        questions = [StoredMessage(None, m.role, m.content, now, None, None) for m in asked]
+        reply = {"status": str(end.status), "cause": end.cause}
+        answer = StoredMessage(None, "assistant", content, now, header.generation, reply)
+        self._line = (*before, *questions, answer)
+
     def _rewind(self, turns: int, asked: Sequence[StoredMessage] = ()) -> str | None:
         """Stand before a question; ``asked`` is what the unfinished reply answers."""
         line = [*self.messages, *asked]
@@ -128,8 +164,12 @@ class Remembered(_Standing):
     def __init__(self, records: Records, conversation: str | None = None) -> None:
         super().__init__()
         self.id = conversation or new_id("c")
+        self.unfinished: InFlight | None = None
         self._records = records
-        self._reload()
+        self._saves = True
+        self._is_new = conversation is None
+        if not self._is_new:  # a new one needs no store until its first reply ends
+            self._reload()
 
     @property
     def parent(self) -> int | None:
@@ -139,28 +179,56 @@ class Remembered(_Standing):
         return (self.messages[-1].id or 0) if self.messages else 0
 
     def begin(self, header: Header, on_broken: OnBroken) -> Journal:
-        """Begin a reply."""
-        return self._records.begin(header, on_broken)
+        """Begin a reply; where nothing can be saved, one that nothing remembers."""
+        if self._saves:
+            try:
+                new, self._is_new = self._is_new, False
+                return self._records.begin(header, on_broken, new=new)
+            except OSError as error:
+                on_broken(error)
+        return NoJournal()
 
     def take(self, on_broken: OnBroken) -> tuple[Journal, Recorded]:
         """Take up the unfinished reply."""
+        generation = self._generation
         self._stand_at_the_end()
-        return self._records.take(self._generation, on_broken)
+        return self._records.take(generation, on_broken)
 
-    def settle(self, journal: Journal, header: Header, content: str, end: End) -> None:  # noqa: ARG002
-        """Put away a reply of this process; the journal knows what was shown."""
-        self._records.settle(journal)
-        self._stand_at_the_end()
+    def settle(self, journal: Journal, header: Header, content: str, end: End) -> None:
+        """Put away a reply of this process; a whole journal knows what was shown."""
+        before = self.messages
+        self._saves = self._saves and journal.saves
+        try:
+            self._records.settle(journal)
+            self._stand_at_the_end()
+        except StoreUnusable:
+            self._saves = False
+            raise
+        finally:
+            if not self._saves:
+                self.unfinished = None
+                self._remember(before, header, content, end)
 
     def keep(self, end: End | None = None) -> None:
         """End the unfinished reply where it stands."""
-        self._records.keep(self._generation, end)
+        with self._seen_as_it_is():
+            self._records.keep(self._generation, end)
         self._reload()
 
     def drop(self) -> None:
         """Forget the unfinished reply and its question."""
-        self._records.drop(self._generation)
+        with self._seen_as_it_is():
+            self._records.drop(self._generation)
         self._stand_at_the_end()
+
+    @contextmanager
+    def _seen_as_it_is(self) -> Iterator[None]:
+        """Look again where the unfinished reply turns out to be another process's affair."""
+        try:
+            yield
+        except LlmctlError:
+            self._stand_at_the_end()
+            raise
 
     def rewind(self, turns: int = 1) -> str | None:
         """Stand before a question."""
@@ -172,6 +240,8 @@ class Remembered(_Standing):
 
     def stand_behind(self, reply: str) -> None:
         """Stand behind a reply of any branch."""
+        if not self._saves:
+            raise UsageError(f"'{reply}' is out of reach.", "This chat is not being saved.")
         self.stand((None, self._records.place_of(self.id, reply)))
 
     def stand(self, standing: Standing) -> None:
@@ -185,6 +255,8 @@ class Remembered(_Standing):
 
     def whole(self) -> Conversation:
         """Return all there is of the conversation."""
+        if not self._saves:
+            return Conversation(self.id, self._line)
         return self._records.whole(self.id)
 
     @property
@@ -196,6 +268,8 @@ class Remembered(_Standing):
         self.stand((None, None))
 
     def _reload(self) -> None:
+        if not self._saves:
+            return
         now = self._records.conversation(self.id)
         self.unfinished = now.unfinished
         self._line = now.messages
@@ -222,16 +296,8 @@ class Forgotten(_Standing):
         raise NotImplementedError
 
     def settle(self, journal: Journal, header: Header, content: str, end: End) -> None:  # noqa: ARG002
-        """Remember the exchange for as long as the process lives, if anything was said."""
-        self._place, before = None, self.messages
-        if not content and end is not End.COMPLETE:
-            return
-        now = time.time()
-        asked = header.request.messages[header.history :]
-        questions = [StoredMessage(None, m.role, m.content, now, None, None) for m in asked]
-        reply = {"status": str(end.status), "cause": end.cause}
-        answer = StoredMessage(None, "assistant", content, now, header.generation, reply)
-        self._line = (*before, *questions, answer)
+        """Remember the exchange for as long as the process lives."""
+        self._remember(self.messages, header, content, end)
 
     def keep(self, end: End | None = None) -> None:
         """Nothing is unfinished."""

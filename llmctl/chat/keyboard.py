@@ -17,7 +17,7 @@ The first printable key other than Space begins a draft; a paste always goes int
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -55,7 +55,14 @@ def is_command(text: str) -> bool:
 
 def as_typed(message: str) -> str:
     """Return what is typed to send a message: of one that begins with a slash, two of them."""
-    return f"/{message}" if message.startswith("/") else message
+    words = message.lstrip()
+    return f"{message.removesuffix(words)}/{words}" if words.startswith("/") else message
+
+
+def as_sent(typed: str) -> str:
+    """Return the message that is typed so."""
+    words = typed.lstrip()
+    return f"{typed.removesuffix(words)}{words[1:]}" if words.startswith("//") else typed
 
 
 class Controls(Protocol):
@@ -132,14 +139,13 @@ class Draft:
             return command
         places = [place for place, text in enumerate(self.queued) if is_command(text)]
         end = max(places[0], 1) if places else len(self.queued)
-        text = "\n\n".join(self.queued[:end])
+        text = _as_one(self.queued[:end])
         del self.queued[:end]
         return text
 
     def put_back(self, *first: str) -> None:
         """Make one draft of ``first``, of what is queued and of what is typed."""
-        parts = (*first, *self.queued, self.text)
-        self.text = "\n\n".join(part for part in parts if part)
+        self.text = _as_one([part for part in (*first, *self.queued, self.text) if part])
         self.queued.clear()
 
     def unsent(self) -> list[str]:
@@ -149,6 +155,11 @@ class Draft:
     def delete_word(self) -> None:
         """Delete back to the beginning of the last word."""
         self.text = self.text.rstrip().rpartition(" ")[0]
+
+
+def _as_one(typed: Sequence[str]) -> str:
+    """Join what was typed; only at the beginning of all a slash is one too many."""
+    return "\n\n".join([*typed[:1], *map(as_sent, typed[1:])])
 
 
 class Keyboard:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import anyio.to_thread
+
 from llmctl.chat.keyboard import as_typed
 from llmctl.chat.port import OnChat
 from llmctl.errors import UsageError
@@ -22,8 +24,7 @@ class OnReplies(OnChat):
         Without a guarantee it goes on as exactly as --require wants (text by default).
         '/resume best-effort' asks the model in words, if nothing better works here.
         """
-        if self._chat.history.unfinished is None:
-            raise UsageError("No reply is unfinished.", "Type a message.")
+        self._need_unfinished()
         await self._chat.resume(_guarantee(argument) if argument else None)
 
     async def do_retry(self, argument: str) -> None:  # noqa: ARG002
@@ -42,17 +43,17 @@ class OnReplies(OnChat):
         self._need_unfinished()
         await self._chat.edit()
 
-    def do_keep(self, argument: str) -> None:  # noqa: ARG002
+    async def do_keep(self, argument: str) -> None:  # noqa: ARG002
         """Keep the stopped reply as it stands."""
         self._need_unfinished()
-        self._chat.history.keep()
+        await anyio.to_thread.run_sync(self._chat.history.keep)
         self._chat.say("kept")
 
-    def do_drop(self, argument: str) -> None:  # noqa: ARG002
+    async def do_drop(self, argument: str) -> None:  # noqa: ARG002
         """Forget the stopped reply; its question is back in the input."""
-        reply = self._need_unfinished()
-        self._chat.draft.text = as_typed(reply)
-        self._chat.history.drop()
+        question = self._need_unfinished()
+        await anyio.to_thread.run_sync(self._chat.history.drop)
+        self._chat.draft.text = as_typed(question)
         self._chat.say("dropped")
 
     async def do_undo(self, argument: str) -> None:  # noqa: ARG002

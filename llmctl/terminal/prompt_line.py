@@ -173,6 +173,7 @@ class PromptLine:
         """
         self._default, self._deaf_until = default, self._now() + guard_s
         self._hint, self._brought_back = "", False
+        self._hinted_at = float("-inf")
         with _kept(signal.SIGWINCH):
             answer = await self._ask_once(default)
             while answer is None:

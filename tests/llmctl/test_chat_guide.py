@@ -8,9 +8,11 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llmctl.chat.commands import commands
-from llmctl.chat.keyboard import KEYS, Draft, Keyboard
+from llmctl.chat.keyboard import KEYS, Draft, Keyboard, as_sent, as_typed, is_command
 from llmctl.terminal.keys import Key, Press
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "chat.md").read_text("utf-8")
@@ -152,3 +154,18 @@ def test_commands_and_messages_that_were_queued_stay_apart() -> None:
         "/copy",
         "",
     ]
+
+
+@given(st.text("/ \nx", max_size=8))
+def test_every_message_can_be_typed(message: str) -> None:
+    typed = as_typed(message)
+    assert as_sent(typed) == message
+    assert not is_command(typed)
+
+
+def test_what_is_queued_behind_another_message_says_the_same_as_alone() -> None:
+    draft = Draft(queued=["a", "//b", "  //c"], text="//d")
+    assert as_sent(draft.take_queued()) == "a\n\n/b\n\n  /c"
+    draft = Draft(queued=["//a", "//b"], text="//c")
+    draft.put_back()
+    assert as_sent(draft.text) == "/a\n\n/b\n\n/c"
