@@ -25,6 +25,7 @@ from llmctl._version import __version__
 from llmctl.config import Config
 from llmctl.environment import Environment, private_dir
 from llmctl.errors import LlmctlError
+from llmctl.images import FOLDER as IMAGES
 from llmctl.journal import JournalDamaged, read_header
 from llmctl.keys import KeyFile, keys_found
 from llmctl.profiles import is_on_this_machine
@@ -219,7 +220,9 @@ def _replies(env: Environment) -> Finding:
 def _privacy(env: Environment) -> Finding:
     """Look for what others may read: files that were copied here, or made by hand."""
     kept = [env.data / DATABASE, env.data / JOURNALS, env.data / "history", KeyFile(env).path]
-    places = {env.data, env.config, *kept, *(env.data / JOURNALS).glob("*.jsonl")}
+    many = ((JOURNALS, "*.jsonl"), (IMAGES, "*"))
+    files = (path for name, kind in many for path in (env.data / name).glob(kind))
+    places = {env.data, env.config, *kept, env.data / IMAGES, *files}
     seen = [str(path) for path in sorted(places) if path.exists() and _others_may_read(path)]
     if seen:
         rest = f" and {len(seen) - NAMED} more" if len(seen) > NAMED else ""

@@ -15,7 +15,7 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
@@ -221,11 +221,19 @@ def open_private(path: Path, mode: str) -> IO[Any]:
     )
 
 
-def write_private(path: Path, content: str | bytes) -> None:
+def write_private(path: Path, content: str | bytes | Iterable[bytes]) -> None:
     """Replace a file's content in one step: a reader sees the old or the new, never half.
 
     A symbolic link stays one; the file it points to is replaced.
+
+    Args:
+        path: the file.
+        content: all of it, or its parts, which are taken as they are written.
+
+    Raises:
+        OSError: it can't be written; the file is as it was.
     """
+    parts = [content.encode()] if isinstance(content, str) else content
     target = path.resolve()
     private_dir(target.parent)
     try:
@@ -236,7 +244,7 @@ def write_private(path: Path, content: str | bytes) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(descriptor, FILE_MODE)
-            file.write(content if isinstance(content, bytes) else content.encode())
+            file.writelines([parts] if isinstance(parts, bytes) else parts)
             file.flush()
             os.fsync(descriptor)
         Path(name).replace(target)

@@ -87,6 +87,15 @@ _COLUMNS = """
 """
 
 
+# What is known of a reply goes to another conversation that has its words, too: a fork.
+_HAND_OVER = """
+    UPDATE generation SET conversation = other.conversation
+    FROM message AS other
+    WHERE generation.conversation = :deleted
+        AND other.generation = generation.id AND other.conversation <> :deleted
+"""
+
+
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
@@ -405,6 +414,7 @@ class Store:
     def delete(self, conversation: str) -> bool:
         """Delete a conversation for good; say whether it was here."""
         with self._transaction():
+            self._db.execute(_HAND_OVER, {"deleted": conversation})
             self._db.execute("UPDATE conversation SET head = NULL WHERE id = ?", (conversation,))
             self._db.execute(
                 "UPDATE message SET parent = NULL WHERE conversation = ?", (conversation,)

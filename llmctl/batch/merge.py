@@ -18,7 +18,8 @@ from typing import Any, BinaryIO, Self
 
 from llmctl.batch.forms import id_of_line
 from llmctl.batch.lines import BadLine, InputLines
-from llmctl.batch.results import errors_path, is_complete, is_torn, replace_lines
+from llmctl.batch.results import errors_path, is_complete, is_torn
+from llmctl.environment import write_private
 from llmctl.errors import UsageError, reason
 
 
@@ -55,8 +56,8 @@ def merge(sources: Sequence[Path], output: Path, *, order: Path | None = None) -
         files = [stack.enter_context(_opened(path)) for path in _with_errors(sources)]
         twice = sum(_take(places, number, file) for number, file in enumerate(files))
         missing = 0 if order is None else _put_in_order(places, order)
-        replace_lines(output, _lines(places, files, complete=True))
-        replace_lines(errors_path(output), _lines(places, files, complete=False))
+        write_private(output, _lines(places, files, complete=True))
+        write_private(errors_path(output), _lines(places, files, complete=False))
         return Merged(places.count(complete=True), places.count(complete=False), twice, missing)
 
 

@@ -7,10 +7,8 @@ the errors file, which is replaced in one step at the end of each run.
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from llmctl.batch.index import Index, Standing
 from llmctl.batch.kept import Kept
 from llmctl.batch.row import Row
 from llmctl.batch.state import Ended
-from llmctl.environment import FILE_MODE
+from llmctl.environment import write_private
 from llmctl.errors import UsageError, reason
 
 _OK = 200
@@ -143,32 +141,13 @@ def drop_changed(output: Path, index: Index) -> None:
         known = index.find(id_of(line) or "")
         return known is None or not known.changed
 
-    replace_lines(output, (line for _, line in whole_lines(output) if stays(line)))
-
-
-def replace_lines(path: Path, lines: Iterable[bytes]) -> None:
-    """Replace a file by these lines, in one step.
-
-    Raises:
-        OSError: it can't be written; the file is as it was.
-    """
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, FILE_MODE)
-            file.writelines(lines)
-            file.flush()
-            os.fsync(descriptor)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_private(output, (line for _, line in whole_lines(output) if stays(line)))
 
 
 def write_errors(output: Path, index: Index, ended: Callable[[int], Ended]) -> None:
     """Replace the errors file by how the incomplete items stand, in input order."""
     rows = (failed_row(ended(at)) for at in index.ends())
-    replace_lines(errors_path(output), (f"{as_line(row)}\n".encode() for row in rows))
+    write_private(errors_path(output), (f"{as_line(row)}\n".encode() for row in rows))
 
 
 def as_line(row: Any) -> str:  # noqa: ANN401  (JSON)

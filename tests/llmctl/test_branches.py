@@ -195,6 +195,28 @@ def test_a_fork_ends_where_it_is_told_to(records: Records) -> None:
     assert line(Remembered(records, records.fork(history.id, old))) == ["q1", "a1", "q2", "a2"]
 
 
+def test_a_fork_keeps_what_is_known_of_its_replies_when_the_other_is_deleted(
+    records: Records,
+) -> None:
+    history = Remembered(records)
+    shared = exchange(history, "q1", "a1")
+    first, second = records.fork(history.id), records.fork(history.id)
+    own = exchange(history, "q2", "a2")
+    for gone, left in ((history.id, (first, second)), (first, (second,))):
+        records.delete(gone)
+        for fork in left:
+            (_, answer) = records.conversation(fork).messages
+            assert answer.generation == shared
+            assert answer.reply is not None
+            assert answer.reply["status"] == "complete"
+        assert records.find(shared) in left
+    assert records.find_reply(shared) == (second, shared)
+    records.delete(second)
+    for generation in (own, shared):
+        with pytest.raises(UsageError, match="Nothing has the id"):
+            records.find(generation)
+
+
 @pytest.mark.parametrize("kept", [False, True])
 def test_a_fork_takes_a_partial_reply_along_as_one(records: Records, kept: bool) -> None:
     history = Remembered(records)

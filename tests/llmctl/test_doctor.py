@@ -39,6 +39,18 @@ def test_what_others_may_read(tmp_path: Path) -> None:
     assert "ok    privacy" in told(tmp_path)[1]
 
 
+def test_images_that_others_may_read(tmp_path: Path) -> None:
+    image = tmp_path / "data" / "images" / "one"
+    image.parent.mkdir(parents=True, mode=0o700)
+    image.parent.chmod(0o700)
+    (tmp_path / "data").chmod(0o700)
+    image.write_bytes(b"")
+    image.chmod(0o644)
+    assert f"others may read {image}\n" in told(tmp_path)[1]
+    image.chmod(0o600)
+    assert "ok    privacy" in told(tmp_path)[1]
+
+
 def test_one_folder_for_all_is_named_once(tmp_path: Path) -> None:
     (tmp_path / "all").mkdir()
     (tmp_path / "all").chmod(0o755)

@@ -72,6 +72,8 @@ def test_a_failed_replacement_leaves_the_old_file(tmp_path: Path) -> None:
     write_private(path, "old")
     with pytest.raises(UnicodeEncodeError):
         write_private(path, "\ud800")
+    with pytest.raises(UnicodeEncodeError):
+        write_private(path, (text.encode() for text in ("new", "\ud800")))
     assert path.read_text() == "old"
     assert [left.name for left in tmp_path.iterdir()] == ["f"]
 
