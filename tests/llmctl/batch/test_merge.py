@@ -8,8 +8,11 @@ from pathlib import Path
 from llmctl.batch.merge import merge
 
 
+COMPLETE = {"response": {"status_code": 200, "body": {}}, "error": None}
+
+
 def rows(path: Path, *ids: str) -> Path:
-    path.write_text("".join(json.dumps({"custom_id": i, "error": None}) + "\n" for i in ids))
+    path.write_text("".join(json.dumps({"custom_id": i, **COMPLETE}) + "\n" for i in ids))
     return path
 
 
