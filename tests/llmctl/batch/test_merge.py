@@ -7,7 +7,6 @@ from pathlib import Path
 
 from llmctl.batch.merge import merge
 
-
 COMPLETE = {"response": {"status_code": 200, "body": {}}, "error": None}
 
 
