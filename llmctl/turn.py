@@ -21,31 +21,20 @@ limits act when their text is delivered.
 Three rulers measure a reply. *Model text* is what the model wrote, markers included;
 *content* is model text without markers, and what `Position.chars` counts; *tokens* are
 counted where they end. A token belongs to the content if at least one of its characters
-does, and it is behind a position once all of its characters are. A chunk of which only the
-number of tokens is known counts as a whole at its end; in its middle the number is unknown
-(None), and once a marker cuts through it the count is lost for the rest of the reply. Of
-several tokens whose text came in one piece the last may be half a character that is not in
-it: the number at the piece's end is known only once a character of one byte follows, or the
-reply's end.
+does, and it is behind a position once all of its characters are (`llmctl.token_counter`).
 """
 
 from __future__ import annotations
 
-from array import array
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from io import StringIO
-from itertools import groupby
 from typing import NamedTuple, assert_never
 
-from llmctl.conversation import Prefix
 from llmctl.events import (
     Action,
     Channel,
     Chunk,
-    Cursor,
     Delta,
     End,
     MarkerFound,
@@ -53,9 +42,10 @@ from llmctl.events import (
     Paused,
     PauseReason,
     Position,
-    Usage,
 )
 from llmctl.markers import Item, Marker, MarkerScanner, Text
+from llmctl.received import Received
+from llmctl.token_counter import TokenCounter
 
 
 class Phase(StrEnum):
@@ -113,229 +103,6 @@ class Mark(NamedTuple):
         return before._replace(chars=self.chars - missing, model=self.model - missing, exact=False)
 
 
-@dataclass(slots=True)
-class Received:
-    """All that has come from the back end, whether delivered or not."""
-
-    finish_reason: str | None = None
-    context_full: bool = False
-    usage: Usage | None = None
-    tokens: int | None = 0
-    spent: int = 0
-    deltas: int = 0
-    chars: int = 0
-    reasoning_chars: int = 0
-    cursor: Cursor | None = None
-    _loose: bool = False
-    _text: StringIO = field(default_factory=StringIO)  # a list of pieces takes ten times as much
-    _reasoning: StringIO = field(default_factory=StringIO)
-    _ids: array[int] | None = field(default_factory=lambda: array("L"))
-
-    @property
-    def text(self) -> str:
-        """The content as the model wrote it, markers included."""
-        return self._text.getvalue()
-
-    @property
-    def reasoning(self) -> str:
-        """The reasoning as the model wrote it."""
-        return self._reasoning.getvalue()
-
-    @property
-    def begun(self) -> bool:
-        """Whether any text has come."""
-        return self.chars + self.reasoning_chars > 0
-
-    @property
-    def finished(self) -> bool:
-        """Whether the back end said that the reply is over."""
-        return self.finish_reason is not None
-
-    def as_prefix(self) -> Prefix:
-        """Return what a continuation has to stand on."""
-        ids = None if self._ids is None else tuple(self._ids)
-        return Prefix(self.text, self.reasoning, ids, self.tokens, self.spent, self.cursor)
-
-    def add(self, chunk: Chunk) -> None:
-        """Take in one chunk."""
-        self.finish_reason = chunk.finish_reason or self.finish_reason
-        self.context_full |= chunk.context_full
-        self.usage = chunk.usage or self.usage
-        if chunk.text or chunk.tokens or chunk.finish_reason:
-            self.cursor = chunk.cursor
-        if not chunk.text and not chunk.tokens:
-            return
-        self.deltas += 1
-        if chunk.channel is Channel.REASONING:
-            self._reasoning.write(chunk.text)
-            self.reasoning_chars += len(chunk.text)
-            self._ids = None
-            return
-        self._text.write(chunk.text)
-        self.chars += len(chunk.text)
-        self._count(chunk)
-
-    def seam(self) -> None:
-        """The reply goes on behind its text: see `_Span.loose`."""
-        if self._loose:
-            self.tokens, self._loose = None, False
-
-    def _count(self, chunk: Chunk) -> None:
-        if chunk.text:
-            self._loose = chunk.loose
-        self.spent += 1 if chunk.tokens is None else chunk.tokens
-        if chunk.tokens is None or self.tokens is None:
-            self.tokens = None
-        else:
-            self.tokens += chunk.tokens
-        if chunk.ids is None or len(chunk.ids) != chunk.tokens:
-            self._ids = None
-        elif self._ids is not None:
-            self._ids.extend(chunk.ids)
-
-
-@dataclass(slots=True)
-class _Span:
-    """Tokens that end in the model text behind ``start``, up to ``end``.
-
-    Attributes:
-        start: where the first of them begins, if that is ``sure``; else not behind it.
-        end: where the last of them ends or, unless ``sharp``, the text they came in.
-        tokens: how many; None for one delta of which that is not known.
-        sharp: none of them ends before ``end``.
-        sure: the tokens before them were told to the character.
-        loose: the last of several may be the beginning of a character that is still to come.
-    """
-
-    start: int
-    end: int
-    tokens: int | None
-    sharp: bool
-    sure: bool
-    loose: bool = False
-
-
-class _Counter:
-    """Counts content tokens (and, for limits, deltas) as model text is delivered."""
-
-    def __init__(self, tokens: int | None) -> None:
-        self.tokens = tokens
-        self.units = 0
-        self._start = 0  # of the token that comes next
-        self._sure = True
-        self._end = 0  # of the text so far
-        self._carry = 0
-        self._spans: deque[_Span] = deque()
-        self._resumed = 0
-        self._added: _Span | None = None
-        self._passed: _Span | None = None
-
-    def add(self, chunk: Chunk) -> None:
-        """Take in where the tokens of one more chunk end."""
-        if self._added is not None and _begins_anew(chunk):
-            self._added.loose = False
-        base, self._end = self._end, self._end + len(chunk.text)
-        if not chunk.text or chunk.tokens == 0:
-            self._carry += chunk.tokens or 0  # bytes of a character still to come
-        elif chunk.tokens is None or chunk.ends is None:
-            self._add_span(self._end, chunk.tokens, sharp=False, loose=chunk.loose)
-        else:
-            for end, group in groupby(chunk.ends):
-                self._add_span(base + end, sum(1 for _ in group), sharp=True)
-
-    def _add_span(self, end: int, tokens: int | None, *, sharp: bool, loose: bool = False) -> None:
-        tokens = None if tokens is None else tokens + self._carry
-        self._added = _Span(self._start, end, tokens, sharp, self._sure, loose)
-        self._spans.append(self._added)
-        self._start, self._sure, self._carry = end, sharp, 0
-
-    def seam(self) -> None:
-        """The reply goes on behind its text: a token that told no text yet is written again."""
-        last = self._added
-        if last is None or not last.loose:
-            return
-        last.loose, last.tokens = False, None
-        if last is self._passed:
-            self.tokens = None
-
-    def whole(self) -> None:
-        """No token so far is half a character."""
-        if self._added is not None:
-            self._added.loose = False
-
-    def skip(self, counted: int, end: int) -> None:
-        """Pass what an earlier process delivered; up to ``counted`` it counted itself."""
-        self._resumed = counted
-        while self._spans and self._spans[0].end <= counted:
-            self._passed = self._spans.popleft()
-            if self._passed.tokens is None:
-                self.tokens = None
-        self.pass_text(end)
-        self.units = 0
-
-    def room(self, end: int, units: int) -> int:
-        """Return where, at or before ``end``, ``units`` more have been counted; else ``end``."""
-        for span in self._spans:
-            if span.end > end:
-                break
-            units -= 1 if span.tokens is None else span.tokens
-            if units <= 0:
-                return span.end
-        return end
-
-    def pass_text(self, end: int) -> None:
-        """Count what ends at or before ``end``."""
-        while self._spans and self._spans[0].end <= end:
-            self._passed = self._spans.popleft()
-            self._take(self._passed)
-
-    def pass_marker(self, start: int, end: int) -> None:
-        """Leave out what lies wholly in a marker; a token that began before it counts."""
-        while self._spans and self._spans[0].end <= end:
-            span = self._passed = self._spans.popleft()
-            if span.start < start or not span.sure:
-                self._take(span if self._one_token(span) else replace(span, tokens=None))
-        if self._spans and self._spans[0].start < end:
-            self._cut(self._spans[0], start, end)
-
-    def _one_token(self, span: _Span) -> bool:
-        """Say whether this is a single token that surely began before where we are.
-
-        What an earlier process passed of it may have been a marker, too: then it is not sure.
-        """
-        return span.sharp and span.sure and span.tokens == 1 and span.start >= self._resumed
-
-    def _cut(self, span: _Span, start: int, end: int) -> None:
-        """Note that a marker lies in a span that goes on behind it."""
-        if not span.sharp or span.tokens != 1:
-            self.tokens = None  # some of its tokens may lie wholly in the marker
-        elif span.start >= start:
-            span.start = end
-
-    def at(self, end: int) -> int | None:
-        """Return the exact count at ``end`` of the model text, None if it is not known."""
-        span = self._spans[0] if self._spans else None
-        inside = span is not None and span.start < end and not span.sharp
-        passed = self._passed
-        loose = passed is not None and passed.loose and passed.end == end
-        return None if inside or loose else self.tokens
-
-    def _take(self, span: _Span) -> None:
-        self.units += 1 if span.tokens is None else span.tokens
-        lost = self.tokens is None or span.tokens is None
-        self.tokens = None if lost else (self.tokens or 0) + (span.tokens or 0)
-
-
-def _begins_anew(chunk: Chunk) -> bool:
-    """Say whether a chunk shows that no character was left unfinished before it.
-
-    A bound may end a reply within a character.
-    """
-    if chunk.text:
-        return chunk.text[:1].isascii()
-    return chunk.finish_reason not in {None, "length"}
-
-
 Delivery = Delta | MarkerFound | Paused
 
 
@@ -371,7 +138,7 @@ class Turn:
         self.received = Received()
         self.asked = False
         self._scanner = MarkerScanner(markers)
-        self._counter = _Counter(mark.tokens)
+        self._counter = TokenCounter(mark.tokens)
         self._mark = mark
         self._skip = mark
         self._pause_after = pause_after

@@ -35,7 +35,8 @@ from llmctl.events import (
     Strategy,
     Timing,
 )
-from llmctl.turn import Mark, Received
+from llmctl.received import Received
+from llmctl.turn import Mark
 
 LONGEST = 64 * 1024 * 1024
 """Bytes after which a new file is begun."""

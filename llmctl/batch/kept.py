@@ -11,7 +11,7 @@ from dataclasses import astuple, dataclass, field, fields
 from typing import Any, Self
 
 from llmctl.events import Channel, Chunk, Cursor, Guarantee, Usage
-from llmctl.turn import Received
+from llmctl.received import Received
 
 
 @dataclass(slots=True)

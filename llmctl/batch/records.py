@@ -12,7 +12,7 @@ from typing import Any
 
 from llmctl.batch.kept import Kept
 from llmctl.events import Channel, Chunk, Cursor, Guarantee, Usage
-from llmctl.turn import Received
+from llmctl.received import Received
 
 DAMAGE = (ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError)
 """What reading a record raises that is not as it was written."""

@@ -29,7 +29,8 @@ from llmctl.events import (
     Usage,
 )
 from llmctl.journal import Header, Journal
-from llmctl.turn import Mark, Received
+from llmctl.received import Received
+from llmctl.turn import Mark
 from tests.support.markdown_corpus import CORPUS
 
 

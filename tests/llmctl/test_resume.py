@@ -14,9 +14,9 @@ from llmctl.backends.scripted import ScriptedBackEnd
 from llmctl.conversation import Message, Prefix, Request
 from llmctl.errors import BelowRequire, Disconnected
 from llmctl.events import Channel, Chunk, Cursor, Guarantee, Strategy
+from llmctl.received import Received
 from llmctl.resume.instruct import Overlap
 from llmctl.resume.ladder import Ladder, rungs
-from llmctl.turn import Received
 
 TEXT = "one two three four five"
 REQUEST = Request("m", (Message("user", "hi"),))

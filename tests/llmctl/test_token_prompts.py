@@ -15,8 +15,8 @@ from llmctl.conversation import Message, Options, Prefix, Request
 from llmctl.errors import BelowRequire
 from llmctl.events import Chunk, Guarantee, Strategy
 from llmctl.profiles import PRESETS, Profile
+from llmctl.received import Received
 from llmctl.resume.ladder import Ladder, rungs
-from llmctl.turn import Received
 from tests.support.oracle_server import Fault, OracleServer, Script, Settings
 from tests.support.oracle_wire import Feature, Prefill
 from tests.support.processes import Cli

@@ -15,8 +15,8 @@ from llmctl.conversation import Prefix, Request
 from llmctl.errors import LlmctlError
 from llmctl.events import Chunk, Guarantee, Strategy
 from llmctl.ports import BackEnd
+from llmctl.received import Received
 from llmctl.resume.ladder import Ladder, rungs
-from llmctl.turn import Received
 
 __all__ = ["Trial", "Witness", "climb", "gone_on", "ladder_of", "received", "whole"]
 

@@ -21,7 +21,7 @@ from llmctl.batch.lease import SILENCE_S, BatchBusy, Lease, Owner, look
 from llmctl.batch.records import live_files, read_live
 from llmctl.batch.state import Ended, State
 from llmctl.events import Channel, Chunk, Guarantee, Position, Resumed, Strategy, Usage
-from llmctl.turn import Received
+from llmctl.received import Received
 
 
 def lease_of(folder: Path, owner: Owner, silent_s: float = 0.0) -> None:
