@@ -198,14 +198,13 @@ class ConditionSource:
         return None if self._notifier is None else self._notifier.listen(bell.ring)
 
     async def _watch(self, host: SourceHost, bell: _Bell) -> None:
-        message = self.name
         try:
             while not await self._holds():
                 await bell.wait(self._interval)
         except Exception as error:  # noqa: BLE001  (carried to the operation, raised there)
-            host.fire(_condition_cause(f"{message} raised {error!r}", message, error))
+            host.fire(_condition_cause(f"{self.name} raised {error!r}", self.name, error))
         else:
-            host.fire(_condition_cause(message, message))
+            host.fire(_condition_cause(self.name, self.name))
 
     async def _holds(self) -> bool:
         if self._threaded:

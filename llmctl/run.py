@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from llmctl.config import Config
-from llmctl.conversation import Message, Options, Request
+from llmctl.conversation import Options
 from llmctl.environment import Environment
 from llmctl.errors import UsageError
 from llmctl.events import Action
@@ -19,11 +18,9 @@ from llmctl.journal import Header, Journal, JournalBusy, NoJournal
 from llmctl.ports import BackEnd
 from llmctl.profiles import Selection
 from llmctl.records import Conversation, Records, new_id
+from llmctl.requests import request_of, seeded
 from llmctl.targets import target_of
 from llmctl.turn import Turn
-
-SEEDS = 2**31
-"""Seeds are chosen below this: every server that takes one takes these."""
 
 
 class Unfinished(StrEnum):
@@ -124,18 +121,13 @@ def _before(ask: Ask, records: Records | None) -> Conversation:
 
 
 def _header(ask: Ask, before: Conversation, back_end: BackEnd, config: Config) -> Header:
-    messages = [stored.as_message() for stored in before.messages]
-    if ask.system is not None and not messages:
-        messages.append(Message("system", ask.system))
-    messages.append(Message("user", ask.prompt))
-    request = Request(ask.selection.model, tuple(messages), ask.options)
-    if request.options.seed is None and back_end.accepts_seed:
-        request = request.with_options(seed=secrets.randbelow(SEEDS))
+    model = ask.selection.model
+    request = request_of(ask.prompt, before.messages, ask.system, model, ask.options)
     return Header(
         generation=new_id("g"),
         conversation=before.id,
         created=time.time(),
-        request=request,
+        request=seeded(request, back_end),
         history=len(before.messages),
         target=target_of(ask.selection, config),
         markers=ask.markers,

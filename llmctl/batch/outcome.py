@@ -14,7 +14,7 @@ from llmctl.batch.rules import Rules, Sinks
 from llmctl.batch.stops import Stage, Stops
 from llmctl.batch.tally import Tally
 from llmctl.environment import ExitStatus
-from llmctl.errors import Denied, Overloaded, Unreachable
+from llmctl.errors import Advised, Denied, Overloaded, Unreachable
 from llmctl.events import End, Finished, Problem, Status, Usage
 
 TOO_MANY = "max-failures"
@@ -134,9 +134,8 @@ class Outcomes:
     def _no_room(self, item: Item, error: OSError) -> None:
         hint = "Make room and give the same command again: it goes on."
         problem = Problem("output", f"OUTPUT can't be written: {error.strerror}.", hint)
-        self.stops.move(
-            Stage.CUT, "output", ExitStatus.INTERNAL_ERROR, Unreachable(problem.message, hint)
-        )
+        error_told = Advised(problem.message, hint)
+        self.stops.move(Stage.CUT, "output", ExitStatus.INTERNAL_ERROR, error_told)
         self.stopped(item, problem)
 
     def _another_try(self, attempt: Trial, endpoint: Endpoint, finished: Finished) -> float | None:

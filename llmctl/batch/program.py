@@ -45,9 +45,9 @@ from llmctl.batch.watchers import Progress, Quiet
 from llmctl.config import Config
 from llmctl.environment import Environment, ExitStatus
 from llmctl.errors import LlmctlError, UsageError
+from llmctl.requests import SEEDS
 from llmctl.tracing import Tracing
 
-SEEDS = 2**31
 NAMED = 5
 """Ids that a message names."""
 

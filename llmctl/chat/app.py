@@ -8,7 +8,6 @@ keys. The terminal stays raw throughout, so that no key is ever echoed into the 
 from __future__ import annotations
 
 import asyncio
-import secrets
 import signal
 import time
 from collections.abc import Callable
@@ -34,7 +33,7 @@ from llmctl.chat.setup import Setup
 from llmctl.chat.signals import Signals, hear
 from llmctl.chat.view import ChatView
 from llmctl.config import Config, Pace
-from llmctl.conversation import Message, Request
+from llmctl.conversation import Request
 from llmctl.environment import Environment
 from llmctl.errors import LlmctlError, UsageError
 from llmctl.events import (
@@ -54,8 +53,8 @@ from llmctl.prices import Cost, cost_of
 from llmctl.profiles import Selection
 from llmctl.records import new_id
 from llmctl.replies import content_of
+from llmctl.requests import request_of, seeded
 from llmctl.resume.ladder import Ladder, rungs
-from llmctl.run import SEEDS
 from llmctl.session import Policy, Session
 from llmctl.targets import selection_of, target_of
 from llmctl.terminal.prompt_line import Answer, Kind, PromptLine
@@ -233,7 +232,7 @@ class Chat:
         try:
             if self.history.unfinished is not None:
                 await _in_thread(self.history.keep)
-            header = self._header(prompt, self.back_end)
+            header = self._header(prompt)
             journal = await _in_thread(self.history.begin, header, self._on_broken_journal)
         except LlmctlError as error:
             self.draft.text = as_typed(prompt)
@@ -454,21 +453,15 @@ class Chat:
             engine_stands_still=not self.setup.selection.profile,
         )
 
-    def _header(self, prompt: str, back_end: BackEnd) -> Header:
-        setup = self.setup
-        messages = [stored.as_message() for stored in self.history.messages]
-        if setup.system is not None and not messages:
-            messages.append(Message("system", setup.system))
-        messages.append(Message("user", prompt))
-        request = Request(setup.selection.model, tuple(messages), setup.options)
-        if request.options.seed is None and back_end.accepts_seed:
-            request = request.with_options(seed=secrets.randbelow(SEEDS))
+    def _header(self, prompt: str) -> Header:
+        setup, before = self.setup, self.history.messages
+        request = request_of(prompt, before, setup.system, setup.selection.model, setup.options)
         return Header(
             generation=new_id("g"),
             conversation=self.history.id,
             created=time.time(),
-            request=request,
-            history=len(self.history.messages),
+            request=seeded(request, self.back_end),
+            history=len(before),
             target=target_of(setup.selection, self.config),
             markers=setup.markers,
             command="chat",

@@ -198,7 +198,9 @@ def unfinished_choice(*, keep: bool, drop: bool) -> Unfinished:
 
 def list_unfinished(env: Environment, *, as_json: bool) -> int:
     """List the unfinished replies, the newest activity first."""
-    from llmctl.records import Records  # noqa: PLC0415  (start-up)
+    from llmctl.events import Position  # noqa: PLC0415  (start-up)
+    from llmctl.records import Records  # noqa: PLC0415
+    from llmctl.talk import at  # noqa: PLC0415
 
     with Records(env.data) as records:
         rows = [_unfinished_row(reply) for reply in records.in_flight()]
@@ -206,8 +208,7 @@ def list_unfinished(env: Environment, *, as_json: bool) -> int:
         env.say(json.dumps(rows, indent=2, ensure_ascii=False))
         return 0
     for row in rows:
-        where = row["position"]
-        place = f"{where['chars']} chars" if where["tokens"] is None else f"{where['tokens']} tok"
+        place = at(Position(**row["position"]))
         state = f"live (pid {row['pid']})" if row["pid"] else row["cause"]
         _say(env, f"{row['generation']}  {_when(row['updated'])}  {place}, {state}  {row['title']}")
     return 0

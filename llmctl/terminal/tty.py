@@ -64,21 +64,6 @@ class Terminal:
         self._keyboard: Keyboard | None = None
         self._early = b""
 
-    @classmethod
-    def find(cls, stdin: int, stdout: int) -> Self | None:
-        """Return the terminal that stdout leads to; None if that is none.
-
-        Where stdin is no terminal (something is piped in), keys come from ``/dev/tty``.
-        """
-        if not os.isatty(stdout):
-            return None
-        if os.isatty(stdin):
-            return cls(stdin, stdout)
-        try:
-            return cls(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC), stdout)
-        except OSError:
-            return None
-
     def __enter__(self) -> Self:
         """Enter."""
         self.enter()
