@@ -38,7 +38,7 @@ def stop_one(terminal: PtyProgram) -> None:
     terminal.wait_for_screen(re.compile(r"/resume goes on.*\n>\s*\Z", re.MULTILINE))
 
 
-@pytest.mark.parametrize("act", ["more", "/resume", "/keep", "/drop", "/undo", "/edit"])
+@pytest.mark.parametrize("act", ["more", "/resume", "/keep", "/drop", "/edit"])
 def test_a_reply_that_was_ended_elsewhere_ends_no_chat(program: Program, act: str) -> None:
     program.cli.env["EDITOR"] = "sed -i s/w0/v0/"
     with chat(program.cli, program.script(TEXT, delay_s=0.01)) as terminal:
