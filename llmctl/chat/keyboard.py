@@ -230,7 +230,7 @@ class Keyboard:
         if self._draft.text:
             self._draft.set_aside()
         elif self._controls.paused:
-            self._controls.hint("Space resumes, Ctrl-C stops the reply, Ctrl-D leaves")
+            self._controls.hint("Space goes on, Ctrl-C stops the reply, Ctrl-D leaves")
         else:
             self._controls.pause()
 
