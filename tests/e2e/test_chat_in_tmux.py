@@ -178,7 +178,7 @@ def while_it_is_paused(tmux: Tmux) -> None:
     tmux.wait_for(PAUSED)
     # Esc hints; with a draft it sets it aside; Space is then text.
     tmux.press("Escape")
-    tmux.wait_for(r"^Space resumes")
+    tmux.wait_for(r"^Space goes on")
     tmux.type("d e", "M-Enter", "C-j")
     tmux.type("f g")
     tmux.wait_for(r"^> \(\+2 lines\) f g▏$")
