@@ -1,14 +1,11 @@
 """Take code blocks out of Markdown: the first of a growing text, or all of one. Pure.
 
-Fences are CommonMark's: three or more backticks or tildes at the start of a line, indented by
-three spaces at the most; the block ends with at least as many of the same, or with the text.
+Blocks are those between fences that the chat shows; `llmctl.fences` has the rules.
 """
 
 from __future__ import annotations
 
-import re
-
-_OPENING = re.compile(r"( {0,3})(`{3,}|~{3,})[ \t]*([^\s`]*)[^`]*$")
+from llmctl.fences import CodeReader
 
 
 def code_blocks(text: str) -> list[str]:
@@ -17,14 +14,14 @@ def code_blocks(text: str) -> list[str]:
     >>> code_blocks("```py\na = 1\n```\nand\n~~~\nb\n")
     ['a = 1', 'b']
     """
-    found, block, taken = [], FirstBlock(), ""
-    for line in text.splitlines(keepends=True):
-        taken += block.feed(line)
-        if block.done:
-            found.append(taken)
-            block, taken = FirstBlock(), ""
-    taken += block.finish()
-    return [code.removesuffix("\n") for code in [*found, *([taken] if taken else [])]]
+    reader, found = CodeReader(), list[list[str]]()
+    for line in text.removesuffix("\n").split("\n"):
+        code = reader.read(line)
+        if code is not None:
+            found[-1].append(code)
+        elif reader.fence is not None:
+            found.append([])
+    return ["\n".join(lines) for lines in found]
 
 
 class FirstBlock:
@@ -37,8 +34,7 @@ class FirstBlock:
     def __init__(self, language: str = "") -> None:
         self._language = language.lower()
         self._line = ""
-        self._fence = ""
-        self._indent = 0
+        self._reader = CodeReader()
         self._wanted = False
         self.done = False
 
@@ -55,24 +51,9 @@ class FirstBlock:
     def _take(self, line: str) -> str:
         if self.done:
             return ""
-        if not self._fence:
-            self._open(line)
-            return ""
-        if self._closes(line):
-            self._fence, self.done = "", self._wanted
-            return ""
-        return self._unindented(line) + "\n" if self._wanted else ""
-
-    def _open(self, line: str) -> None:
-        found = _OPENING.match(line)
-        if found is not None:
-            self._indent, self._fence = len(found[1]), found[2]
-            self._wanted = self._language in ("", found[3].lower())
-
-    def _closes(self, line: str) -> bool:
-        run = line.strip()
-        return len(run) >= len(self._fence) and set(run) == {self._fence[0]}
-
-    def _unindented(self, line: str) -> str:
-        spaces = len(line) - len(line.lstrip(" "))
-        return line[min(self._indent, spaces) :]
+        code = self._reader.read(line)
+        if code is not None:
+            return code + "\n" if self._wanted else ""
+        fence, self.done = self._reader.fence, self._wanted
+        self._wanted = fence is not None and self._language in ("", fence.language.lower())
+        return ""

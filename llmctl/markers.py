@@ -6,9 +6,9 @@ is an automaton over characters that never shows a marker nor delays more than i
 it holds back only a tail that is still a proper prefix of some marker (the rule of
 ``find_partial_stop_string`` in llama.cpp), and at the same start the longest marker wins.
 
-Code fences follow CommonMark, read generously: three or more backticks (without a backtick
-behind them) or tildes at the start of a line open one, also inside lists and quotes; a line
-of at least as many of the same character and nothing else ends it, or the end of the reply.
+Code fences are read generously, a line by itself (`llmctl.fences.opening`): what may be taken
+for code is none to act in. One ends with a line of at least as many of the same character and
+nothing else, or with the reply; not with its list or quote, whose lines models often don't indent.
 
 Pure: no I/O, no clock. Feeding any split of a text gives the same result once runs are
 merged; `tests/llmctl/test_markers.py` proves that for every split.
@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from llmctl.errors import UsageError
 from llmctl.events import Action
+from llmctl.fences import CODE_INDENT, is_closing, opening
 
 DEFAULT_MARKERS: Mapping[str, Action] = {
     "!!CANCEL": Action.PAUSE,
@@ -29,11 +30,6 @@ DEFAULT_MARKERS: Mapping[str, Action] = {
     "!!ASK": Action.ASK,
     "!!STOP": Action.STOP,
 }
-
-_OPENING = re.compile(
-    r"(?:[ \t>]|(?:[-*+]|\d{1,9}[.)])(?=[ \t]))*"  # quotes and list items, in any order
-    r"(`{3,}(?=[^`]*$)|~{3,})"
-)
 
 
 class Text(NamedTuple):
@@ -57,11 +53,12 @@ Item = Text | Marker
 class _Fence:
     """Whether the model's text so far is inside a code fence."""
 
-    __slots__ = ("_line", "_opened")
+    __slots__ = ("_line", "_opened", "_room")
 
     def __init__(self) -> None:
         self._line: list[str] = []
         self._opened = ""
+        self._room = 0  # columns that the closing fence may be indented by
 
     def feed(self, text: str) -> None:
         *lines, rest = text.split("\n")
@@ -72,19 +69,24 @@ class _Fence:
         self._line.append(rest)
 
     def _end_line(self, line: str) -> None:
-        if not self._opened:
-            match = _OPENING.match(line)
-            self._opened = match[1] if match else ""
-        elif self._closes(line):
-            self._opened = ""
+        if self._opened:
+            if self._closes(line):
+                self._opened = ""
+        elif found := opening(line):
+            self._opened, self._room = found[2], _columns(found[1]) + CODE_INDENT - 1
 
     def _closes(self, line: str) -> bool:
-        run = line.lstrip(" \t>").rstrip()
-        return len(run) >= len(self._opened) and set(run) == {self._opened[0]}
+        bare = line.lstrip(" \t>")
+        before = line[: len(line) - len(bare)]
+        return is_closing(self._opened, bare) and _columns(before) <= self._room
 
     def holds(self) -> bool:
         """Say whether a marker that begins here would stand in code."""
-        return bool(self._opened) or _OPENING.match("".join(self._line)) is not None
+        return bool(self._opened) or opening("".join(self._line)) is not None
+
+
+def _columns(text: str) -> int:
+    return len(text.expandtabs(CODE_INDENT))
 
 
 class MarkerScanner:

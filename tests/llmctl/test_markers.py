@@ -54,13 +54,15 @@ def reference(text: str, markers: Mapping[str, Action]) -> list[Found]:
 def in_code(before: str) -> bool:
     """Tell whether what follows this text stands in a code fence."""
     *lines, last = before.split("\n")
-    opened = ""
+    opened, indent = "", 0
     for line in lines:
+        bare = line.lstrip(" \t>")
         if not opened:
             match = FENCE.match(line)
             opened = re.match(r"`+|~+", match[1])[0] if match else ""  # type: ignore[index]
-        else:
-            run = line.lstrip(" \t>").rstrip()
+            indent = len(line[: match.start(1)].expandtabs(4)) if match else 0
+        elif len(line.removesuffix(bare).expandtabs(4)) < indent + 4:
+            run = bare.rstrip()
             if len(run) >= len(opened) and set(run) == {opened[0]}:
                 opened = ""
     return bool(opened) or FENCE.match(last) is not None
@@ -109,6 +111,13 @@ def test_overlapping_prefixes_in_every_split(text: str) -> None:
         ("```a`b\n!!STOP", True),
         ("```\n~~~\n!!STOP", False),
         ("```\r\n!!STOP\r\n```\r\n", False),
+        ("~~~ a`b\n!!STOP", False),
+        ("```\ncode\n   ```\n!!STOP", True),
+        ("```\ncode\n    ```\n!!STOP", False),
+        ("```\ncode\n\t```\n!!STOP", False),
+        ("- a\n  - ```\n    code\n    ```\n!!STOP", True),
+        ("- a\n  - ```\n    code\n       ```\n!!STOP", True),
+        ("- a\n  - ```\n    code\n        ```\n!!STOP", False),
     ],
 )
 def test_markers_in_code_are_text(text: str, acts: bool) -> None:
@@ -128,7 +137,24 @@ def test_a_line_is_the_models_own() -> None:
 
 
 PIECES = st.sampled_from(
-    ["!", "!!", "A", "B", "AB", "!!A", "!!AB", "!!ABBA", "x", " ", "\n", "```", "~~~", "- ", "`"]
+    (
+        "!",
+        "!!",
+        "A",
+        "B",
+        "AB",
+        "!!A",
+        "!!AB",
+        "!!ABBA",
+        "x",
+        " ",
+        "\n",
+        "```",
+        "~~~",
+        "- ",
+        "`",
+        "\n    ",
+    )
 )
 
 

@@ -20,6 +20,12 @@ _READER = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrou
 _READER.disable("reference")  # definitions stay as they are written
 
 
+def fenced(text: str) -> list[str]:
+    """Return the code of every fence of a document, without its last newline."""
+    found = [token for token in _READER.parse(text) if token.type == "fence"]
+    return [token.content.removesuffix("\n") for token in found]
+
+
 def rows(text: str) -> list[str]:
     """Return the rows of a document that are not blank, spaces counted once."""
     writer = _Writer()

@@ -1,7 +1,8 @@
 """Where blocks of Markdown begin, and what contains them. Pure patterns and nouns.
 
-Lines come here with spaces for tabs (tab stops of four, as the specification counts). Sources:
-CommonMark 0.31.2, sections 4 and 5; GitHub Flavored Markdown for tables.
+Lines come here with spaces for tabs (tab stops of four, as the specification counts). What
+says where code is stands in `llmctl.fences`. Sources: CommonMark 0.31.2, sections 4 and 5;
+GitHub Flavored Markdown for tables.
 """
 
 from __future__ import annotations
@@ -9,16 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-CODE_INDENT = 4
-"""Spaces that make code, and end what may begin a block."""
-
 QUOTE = re.compile(r" {0,3}> ?")
-HEADING = re.compile(r" {0,3}(#{1,6})(?: +|$)")
 HEADING_END = re.compile(r"(?:^|(?<= ))#+ *$")
-FENCE = re.compile(r"( {0,3})(`{3,}(?=[^`]*$)|~{3,}) *([^ ]*)")
-RULE = re.compile(r" {0,3}(?:(?:\* *){3,}|(?:- *){3,}|(?:_ *){3,})$")
-UNDERLINE = re.compile(r" {0,3}(=+|-+) *$")
-ITEM = re.compile(r"( {0,3})([-*+]|(\d{1,9})([.)]))( +|$)")
 
 # What a line consists of that may yet become the beginning of something else: not shown while
 # it is the last one and unfinished, so that nothing flashes up as what it will not be.

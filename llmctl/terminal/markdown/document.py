@@ -22,6 +22,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from copy import copy
 
+from llmctl import fences
+from llmctl.fences import DEEPEST
 from llmctl.terminal.markdown import blocks
 from llmctl.terminal.markdown.blocks import Bullets, Container, Item, Quote, follow, indent_of
 from llmctl.terminal.markdown.inline import spans_of
@@ -33,9 +35,6 @@ from llmctl.terminal.width import cells
 
 NARROWEST = 10
 """Cells that containers leave to the text, however deeply they nest."""
-
-DEEPEST = 48
-"""Containers in each other; what would open more is text."""
 
 RULE_CELLS = 40
 LANGUAGE_CHARS = 24
@@ -201,7 +200,7 @@ class Document:
     # -- beginnings; each returns what is left of the line, `_DONE`, or None if it is not the one
 
     def _begin(self, line: str) -> str | None:
-        if indent_of(line) >= blocks.CODE_INDENT:
+        if indent_of(line) >= fences.CODE_INDENT:
             return self._indented(line)
         for begins in (
             self._table,
@@ -239,7 +238,7 @@ class Document:
         else:
             self._new_block()
             self._leaf = Indented()
-        self._row([(line[blocks.CODE_INDENT :], CODE)])
+        self._row([(line[fences.CODE_INDENT :], CODE)])
         return _DONE
 
     def _quote(self, line: str) -> str | None:
@@ -251,7 +250,7 @@ class Document:
         return line[found.end() :]
 
     def _heading(self, line: str) -> str | None:
-        found = blocks.HEADING.match(line)
+        found = fences.HEADING.match(line)
         if found is None:
             return None
         self._new_block(spaced=True)
@@ -267,7 +266,7 @@ class Document:
         return paragraph
 
     def _fence(self, line: str) -> str | None:
-        found = blocks.FENCE.match(line)
+        found = fences.FENCE.match(line)
         if found is None:
             return None
         self._new_block()
@@ -302,7 +301,7 @@ class Document:
         return _DONE
 
     def _underline(self, line: str) -> str | None:
-        found, paragraph = blocks.UNDERLINE.match(line), self._paragraph
+        found, paragraph = fences.UNDERLINE.match(line), self._paragraph
         if found is None or paragraph is None or paragraph.cut:
             return None
         self._titled(paragraph, "#" if "=" in found[1] else "##")
@@ -310,14 +309,14 @@ class Document:
         return _DONE
 
     def _rule(self, line: str) -> str | None:
-        if not blocks.RULE.match(line):
+        if not fences.RULE.match(line):
             return None
         self._new_block()
         self._row([("─" * min(RULE_CELLS, self._room()), QUIET)])
         return _DONE
 
     def _item(self, line: str) -> str | None:
-        found = blocks.ITEM.match(line)
+        found = fences.ITEM.match(line)
         if found is None or self._deep:
             return None
         rest = line[found.end() :]
@@ -333,7 +332,7 @@ class Document:
             bullets = Bullets(sign, number)
             self._open(bullets)
         spaces = len(found[5])
-        wide = not rest or spaces > blocks.CODE_INDENT
+        wide = not rest or spaces > fences.CODE_INDENT
         indent = found.start(5) + (1 if wide else spaces)
         self._open(Item(indent, bullets.bullet(), bare=not rest))
         return line[indent:]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from wcwidth import iter_graphemes
 
-from llmctl.terminal.markdown.blocks import CODE_INDENT, HtmlStart, indent_of
+from llmctl.fences import CODE_INDENT, is_closing
+from llmctl.terminal.markdown.blocks import HtmlStart, indent_of
 from llmctl.terminal.markdown.highlight import Open, highlighted
 from llmctl.terminal.markdown.inline import is_settled
 from llmctl.terminal.markdown.table import Table
@@ -138,12 +139,7 @@ class Fence:
 
     def closes(self, line: str) -> bool:
         """Say whether a line is the closing fence."""
-        bare = line.strip(" ")
-        return (
-            indent_of(line) < CODE_INDENT
-            and len(bare) >= len(self.fence)
-            and not bare.strip(self.fence[0])
-        )
+        return indent_of(line) < CODE_INDENT and is_closing(self.fence, line)
 
     def code(self, line: str) -> Line:
         """Return a line of the code."""
