@@ -33,6 +33,7 @@ from llmctl.journal import (
     read_header,
 )
 from llmctl.replies import Partial, as_reply, partial_of, said, without_partial
+from llmctl.search import around, check, contains
 from llmctl.store import Found, Store, StoredMessage, StoreUnusable, title_of
 
 DATABASE = "conversations.db"
@@ -263,7 +264,12 @@ class Records:
         return branch
 
     def search(self, words: Sequence[str]) -> list[Found]:
-        """Return the messages that contain all ``words``, unfinished replies first."""
+        """Return the messages that contain all ``words``, unfinished replies first.
+
+        Raises:
+            UsageError: a word is empty.
+        """
+        check(words)
         return [*self._search_in_flight(words), *self._store.search(words)]
 
     def delete(self, conversation: str) -> None:
@@ -519,17 +525,6 @@ class Records:
         row["messages"] = int(str(row["messages"])) + new
         row["updated"] = reply.recorded.updated
         row["unfinished"] = reply.generation
-
-
-def contains(text: str, words: Sequence[str]) -> bool:
-    """Say whether a text contains all words, in any case."""
-    return all(word.casefold() in text.casefold() for word in words)
-
-
-def around(text: str, word: str, room: int = 60) -> str:
-    """Return the text around a word, on one line."""
-    at = max(0, text.casefold().find(word.casefold()) - room)
-    return " ".join(text[at : at + 2 * room].split())
 
 
 def _not_told(_error: OSError) -> None:

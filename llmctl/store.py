@@ -23,8 +23,9 @@ from llmctl.conversation import Message
 from llmctl.environment import CANT_BE_WRITTEN, open_private
 from llmctl.errors import LlmctlError, reason
 from llmctl.images import in_short
+from llmctl.search import around, contains
 
-VERSION = 1
+VERSION = 2
 BUSY_TIMEOUT_S = 10.0
 
 _SCHEMA = (
@@ -65,21 +66,17 @@ _SCHEMA = (
         details TEXT NOT NULL
     ) STRICT
     """,
-    """
-    CREATE VIRTUAL TABLE message_text
-    USING fts5 (content, content = 'message', content_rowid = 'id')
-    """,
-    """
-    CREATE TRIGGER message_added AFTER INSERT ON message BEGIN
-        INSERT INTO message_text (rowid, content) VALUES (new.id, new.content); END;
-    """,
-    """
-    CREATE TRIGGER message_deleted AFTER DELETE ON message BEGIN
-        INSERT INTO message_text (message_text, rowid, content)
-        VALUES ('delete', old.id, old.content); END;
-    """,
 )
 
+_UPGRADES: Mapping[int, Sequence[str]] = {
+    0: _SCHEMA,
+    1: (
+        "DROP TRIGGER message_added",
+        "DROP TRIGGER message_deleted",
+        "DROP TABLE message_text",  # an index of words: a search reads the messages now
+    ),
+}
+"""What makes a store of a version one of `VERSION`; version 0 is a file without anything."""
 
 _COLUMNS = """
     message.*, generation.model, generation.status, generation.cause, generation.guarantee,
@@ -260,8 +257,9 @@ class Store:
         self.path = path
         try:
             with ExitStack() as failing:
+                address = _address(path)
                 self._db = sqlite3.connect(
-                    _address(path),
+                    address,
                     uri=True,
                     timeout=BUSY_TIMEOUT_S,
                     isolation_level=None,
@@ -271,7 +269,7 @@ class Store:
                 failing.callback(self._db.close)
                 self._db.path = path
                 self._db.row_factory = sqlite3.Row
-                self._prepare()
+                self._prepare(can_be_written="?mode=ro" not in address)
                 failing.pop_all()
         except (OSError, sqlite3.Error) as error:
             raise StoreUnusable.because(path, error) from error
@@ -365,19 +363,28 @@ class Store:
         return None if row is None else str(row["conversation"])
 
     def search(self, words: Sequence[str]) -> list[Found]:
-        """Return the messages that contain all ``words``, the best first."""
-        query = " ".join('"' + word.replace('"', '""') + '"' for word in words)
+        """Return the messages that contain all ``words``, the newest first."""
         rows = self._db.execute(
             """
-            SELECT m.conversation, c.title, m.role, m.created,
-                   snippet(message_text, 0, '', '', '…', 16) AS excerpt
-            FROM message_text JOIN message AS m ON m.id = message_text.rowid
-            JOIN conversation AS c ON c.id = m.conversation
-            WHERE message_text MATCH ? ORDER BY rank
+            SELECT m.conversation, c.title, m.role, m.created, m.content
+            FROM message AS m JOIN conversation AS c ON c.id = m.conversation
+            WHERE NOT EXISTS (
+                SELECT 1 FROM json_each(?) AS word WHERE NOT contains(m.content, word.value)
+            )
+            ORDER BY m.created DESC, m.id DESC
             """,
-            (query,),
+            (json.dumps(words),),
         )
-        return [Found(**dict(row)) for row in rows]
+        return [
+            Found(
+                row["conversation"],
+                row["title"],
+                row["role"],
+                row["created"],
+                around(row["content"], words[0]),
+            )
+            for row in rows
+        ]
 
     def mentions(self, text: str) -> bool:
         """Say whether a text stands in a message of any conversation."""
@@ -420,18 +427,20 @@ class Store:
                 "UPDATE message SET parent = NULL WHERE conversation = ?", (conversation,)
             )
             found = self._db.execute("DELETE FROM conversation WHERE id = ?", (conversation,))
-            # Deleted words would stay in the index's old segments until they are merged.
-            self._db.execute("INSERT INTO message_text (message_text) VALUES ('optimize')")
         return found.rowcount > 0
 
     # -- inside
 
-    def _prepare(self) -> None:
+    def _prepare(self, *, can_be_written: bool) -> None:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("PRAGMA secure_delete = ON")
         self._db.execute("PRAGMA foreign_keys = ON")
-        if self._version() == VERSION:
+        self._db.create_function(
+            "contains", 2, lambda text, word: contains(text, [word]), deterministic=True
+        )
+        version = self._version()
+        if version == VERSION or (0 < version < VERSION and not can_be_written):
             return
         with self._transaction():
             version = self._version()  # another process may have been faster
@@ -439,10 +448,9 @@ class Store:
                 raise StoreUnusable(
                     f"The store {self.path} was written by a newer llmctl.", "Upgrade llmctl."
                 )
-            if version == 0:
-                for statement in _SCHEMA:
-                    self._db.execute(statement)
-                self._db.execute(f"PRAGMA user_version = {VERSION}")
+            for statement in _UPGRADES.get(version, ()):
+                self._db.execute(statement)
+            self._db.execute(f"PRAGMA user_version = {VERSION}")
 
     def _version(self) -> int:
         return int(self._db.execute("PRAGMA user_version").fetchone()[0])

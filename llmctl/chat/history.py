@@ -14,8 +14,9 @@ from typing import Any, Protocol
 from llmctl.errors import LlmctlError, UsageError
 from llmctl.events import End
 from llmctl.journal import Header, Journal, NoJournal, Recorded
-from llmctl.records import Conversation, InFlight, Records, around, contains, new_id
+from llmctl.records import Conversation, InFlight, Records, new_id
 from llmctl.replies import said
+from llmctl.search import around, contains
 from llmctl.store import Found, StoredMessage, StoreUnusable
 
 OnBroken = Callable[[OSError], None]

@@ -102,7 +102,8 @@ class OnRecords(OnChat):
     async def do_search(self, argument: str) -> None:
         """Find messages by their words: /search WORDS.
 
-        All conversations are looked through; all words must occur.
+        All conversations are looked through; all words must occur, in any case.
+        A part of a word will do.
         """
         words = argument.split()
         if not words:

@@ -82,11 +82,13 @@ def export(
 @app.command()
 def search(
     context: typer.Context,
-    words: Annotated[list[str], typer.Argument(metavar="WORD", help="All must occur.")],
+    words: Annotated[
+        list[str], typer.Argument(metavar="WORD", help="All must occur, in any case.")
+    ],
     *,
     as_json: AsJson = False,
 ) -> int:
-    """Find messages by their words; exit 1 if there are none."""
+    """Find messages by their words, or parts of words; exit 1 if there are none."""
     from llmctl.records import Records  # noqa: PLC0415  (start-up)
 
     env = here(context).env

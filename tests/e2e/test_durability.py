@@ -8,9 +8,11 @@ import random
 import resource
 import shlex
 import signal
+import sqlite3
 import stat
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ pytestmark = pytest.mark.slow
 
 WORDS = [f"word{n}" + ("\n" if n % 9 == 0 else " ") for n in range(400)]
 TEXT = "".join(WORDS)
+VERSION_1 = Path(__file__).parents[1] / "llmctl" / "data" / "version1" / "store.sql"
 
 
 def journal_of(program: Program) -> Path:
@@ -262,6 +265,15 @@ def test_what_is_in_a_home_that_can_only_be_read_is_read(
     assert (done.returncode, "Read-only file system" in done.errors) == (1, True)
     done = reading("config", "set", "model", "x")  # it names the file that it would replace
     assert f"{program.cli.data}/config.toml: Read-only file system." in done.errors
+
+
+def test_an_older_store_that_can_only_be_read_is_read(program: Program, reading: Reading) -> None:
+    program.cli.data.mkdir(mode=0o700, exist_ok=True)
+    with closing(sqlite3.connect(program.cli.data / "conversations.db")) as db:
+        db.executescript(VERSION_1.read_text())
+    for _ in range(2):
+        done = reading("conversations", "search", "answer")
+        assert (done.returncode, "an answer" in done.text) == (0, True), done.errors
 
 
 def test_a_home_that_is_new_and_can_only_be_read(program: Program, reading: Reading) -> None:

@@ -21,7 +21,8 @@ from llmctl.events import Channel, Chunk, End, Guarantee
 from llmctl.journal import Journal, JournalDamaged, read
 from llmctl.records import Records
 from llmctl.replies import as_reply
-from llmctl.store import Store
+from llmctl.store import Store, StoreUnusable
+from llmctl.store_repair import trouble
 
 VERSION_1 = Path(__file__).parent / "data" / "version1"
 VERSION_2 = Path(__file__).parent / "data" / "version2"
@@ -31,10 +32,23 @@ def not_told(error: OSError) -> None:
     raise AssertionError(error)
 
 
-def test_a_store_of_version_1(tmp_path: Path) -> None:
-    with closing(sqlite3.connect(tmp_path / "s.db")) as db:
-        db.executescript((VERSION_1 / "store.sql").read_text())
-    store = Store(tmp_path / "s.db")
+def store_of(version: Path, folder: Path) -> Path:
+    """Make the store that a version wrote; return its file."""
+    with closing(sqlite3.connect(folder / "s.db")) as db:
+        db.executescript((version / "store.sql").read_text())
+    return folder / "s.db"
+
+
+def schema(path: Path) -> tuple[int, set[tuple[str, str]]]:
+    """Return the version of a store, and the kinds and names of what is in it."""
+    with closing(sqlite3.connect(path)) as db:
+        names = db.execute("SELECT type, name FROM sqlite_schema").fetchall()
+        return db.execute("PRAGMA user_version").fetchone()[0], set(names)
+
+
+@pytest.mark.parametrize("version", [VERSION_1, VERSION_2])
+def test_an_older_store(tmp_path: Path, version: Path) -> None:
+    store = Store(store_of(version, tmp_path))
     question, answer = store.messages("c0")
     assert (question.content, answer.content) == ("a question", "an answer")
     assert answer.reply is not None
@@ -42,6 +56,26 @@ def test_a_store_of_version_1(tmp_path: Path) -> None:
     assert [found.role for found in store.search(["answer"])] == ["assistant"]
     assert store.delete("c0")
     store.close()
+
+
+def test_a_store_of_version_1_is_brought_up(tmp_path: Path) -> None:
+    path = store_of(VERSION_1, tmp_path)
+    Store(path).close()
+    Store(tmp_path / "new.db").close()
+    assert schema(path) == schema(tmp_path / "new.db")
+    assert schema(path)[0] == 2
+    assert trouble(path) is None
+    assert b"message_text" not in path.read_bytes()
+
+
+def test_a_store_of_version_1_stays_as_it_is_if_it_cannot_be_brought_up(tmp_path: Path) -> None:
+    path = store_of(VERSION_1, tmp_path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("DROP TRIGGER message_deleted")
+    before = schema(path)
+    with pytest.raises(StoreUnusable, match="message_deleted"):
+        Store(path)
+    assert schema(path) == before
 
 
 def test_a_journal_of_version_1(tmp_path: Path) -> None:
