@@ -8,11 +8,16 @@ import anyio
 
 from llmctl._version import __version__
 from llmctl.backends.choose import back_end_for, fetch
-from llmctl.chat.app import Chat, Desk
+from llmctl.chat.app import Chat
 from llmctl.chat.commands import commands
 from llmctl.chat.completion import Completions
+from llmctl.chat.desk import Desk
+from llmctl.chat.editor import Editor
 from llmctl.chat.history import Forgotten, History, Remembered, last_target
-from llmctl.chat.keyboard import as_typed
+from llmctl.chat.keyboard import Draft, as_typed
+from llmctl.chat.models import Models
+from llmctl.chat.parts import Parts
+from llmctl.chat.replies import Replies
 from llmctl.chat.setup import Setup
 from llmctl.config import Config, OnPause
 from llmctl.environment import Environment
@@ -84,7 +89,7 @@ def begin(  # noqa: PLR0913  (each is said by its name)
         if target is not None and not model_given:
             setup.selection = selection_of(target, config, env)
         anyio.run(fetch, setup.selection, env)
-        back_end = make_back_end(setup.selection)
+        models = Models(setup, config, env, make_back_end)
         output = Output(env.stdout)
         stack.callback(output.close)
         stack.callback(output.drain, GIVE_UP_FLUSH_S)
@@ -107,23 +112,23 @@ def begin(  # noqa: PLR0913  (each is said by its name)
             plain=plain,
             color=color,
         )
-        desk = Desk(terminal, make_screen(plain), prompt, output, completions)
-        chat = Chat(
+        desk = Desk(terminal, prompt, output, completions, make_screen=make_screen, plain=plain)
+        typed, editor = Draft(draft), Editor(terminal, env)
+        replies = Replies(
             setup,
             history,
+            typed,
             desk,
+            models,
             config=config,
-            env=env,
-            make_back_end=make_back_end,
-            make_screen=make_screen,
+            editor=editor,
             instruction=load_template("continuation", env).body,
         )
-        chat.draft.text = draft
-        chat.take_over(back_end)
-        chat.say(_greeting(setup.selection, config, env))
+        chat = Chat(Parts(env, config, setup, history, typed, desk, models, replies), editor)
+        desk.say(_greeting(setup.selection, config, env))
         if setup.attached:
             names = ", ".join(file.name for file in setup.attached)
-            chat.say(f"{names} goes along with your first message")
+            desk.say(f"{names} goes along with your first message")
         with desk.terminal:
             prompt.type_ahead(terminal.typed_early())
             return anyio.run(chat.run)

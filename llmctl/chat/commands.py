@@ -47,12 +47,12 @@ class Commands(OnReplies, OnRecords):
             if done is not None:
                 await done
         except LlmctlError as error:
-            self._chat.complain(error)
+            self._chat.desk.complain(error)
 
     def _unknown(self, word: str) -> None:
         close = nearest(word, commands())
         suggestion = f"did you mean /{close}?" if close else "/help lists what there is"
-        self._chat.say(f"/{word} is not a command; {suggestion} (// sends a slash)")
+        self._chat.desk.say(f"/{word} is not a command; {suggestion} (// sends a slash)")
 
     # -- the commands
 
@@ -63,14 +63,14 @@ class Commands(OnReplies, OnRecords):
         """
         name = argument.removeprefix("/")
         if name == "keys":
-            self._chat.say(KEYS)
+            self._chat.desk.say(KEYS)
         elif name:
             self._explain(name)
         else:
             width = max(map(len, commands()))
             for each, command in commands().items():
-                self._chat.say(f"/{each:{width}}  {_help(command).partition(chr(10))[0]}")
-            self._chat.say("/help COMMAND explains one, /help keys the keys.")
+                self._chat.desk.say(f"/{each:{width}}  {_help(command).partition(chr(10))[0]}")
+            self._chat.desk.say("/help COMMAND explains one, /help keys the keys.")
 
     def _explain(self, name: str) -> None:
         command = commands().get(name)
@@ -78,21 +78,21 @@ class Commands(OnReplies, OnRecords):
             self._unknown(name)
         else:
             for part in _help(command).split("\n\n"):
-                self._chat.say(textwrap.fill(" ".join(part.split()), HELP_COLUMNS))
+                self._chat.desk.say(textwrap.fill(" ".join(part.split()), HELP_COLUMNS))
 
     async def do_model(self, argument: str) -> None:
         """Show the model, or change it: /model PROFILE/NAME."""
         if argument:
             config = replace(self._chat.config, base_url=None)
-            await self._chat.use(resolve_model(argument, config, self._chat.env))
-        self._chat.say(f"model: {self._chat.setup.selection}")
+            await self._chat.models.use(resolve_model(argument, config, self._chat.env))
+        self._chat.desk.say(f"model: {self._chat.setup.selection}")
 
     def do_system(self, argument: str) -> None:
         """Show the system message, or set it for a new conversation."""
         if argument and self._chat.history.messages:
             raise UsageError("This conversation has begun.", "Start another with 'llmctl chat'.")
         self._chat.setup.system = argument or self._chat.setup.system
-        self._chat.say(f"system: {self._chat.setup.system or 'none'}")
+        self._chat.desk.say(f"system: {self._chat.setup.system or 'none'}")
 
     async def do_template(self, argument: str) -> None:
         """List templates or use one: /template NAME [KEY=VALUE …] [-- TEXT].
@@ -102,9 +102,9 @@ class Commands(OnReplies, OnRecords):
         if not argument:
             templates, problems = all_templates(self._chat.env)
             for template in templates:
-                self._chat.say(f"{template.name}: {template.description}")
+                self._chat.desk.say(f"{template.name}: {template.description}")
             for problem in problems:
-                self._chat.say(problem.message)
+                self._chat.desk.say(problem.message)
             return
         head, _, prompt = argument.partition(" -- ")
         try:
@@ -125,7 +125,7 @@ class Commands(OnReplies, OnRecords):
         setup.options = replace(setup.options, **filled.options)
         setup.markers = {**setup.markers, **filled.markers}
         if filled.prompt:
-            await self._chat.send(filled.prompt)
+            await self._chat.replies.send(filled.prompt)
 
     def do_marker(self, argument: str) -> None:
         """Show, add or drop markers: /marker [TEXT=ACTION|none].
@@ -138,7 +138,7 @@ class Commands(OnReplies, OnRecords):
         elif argument:
             setup.markers = {**setup.markers, **parse_markers([argument])}
         shown = ", ".join(f"{text} ({action})" for text, action in setup.markers.items())
-        self._chat.say(f"markers: {shown or 'none'}")
+        self._chat.desk.say(f"markers: {shown or 'none'}")
 
     def do_timeout(self, argument: str) -> None:
         """Show or set limits: /timeout [first-token|idle|total] DURATION|none.
@@ -152,30 +152,30 @@ class Commands(OnReplies, OnRecords):
                 raise UsageError(f"There is no limit '{words[0]}'.", "first-token, idle or total")
             value = None if words[-1] == "none" else parse_duration(words[-1])
             self._chat.setup.limits = replace(self._chat.setup.limits, **{which: value})
-        self._chat.say(f"limits: {_shown(self._chat.setup.limits)}")
+        self._chat.desk.say(f"limits: {_shown(self._chat.setup.limits)}")
 
     def do_stats(self, argument: str) -> None:  # noqa: ARG002
         """Show the figures of the last reply and of the conversation."""
         chat = self._chat
-        spent = "" if chat.spent is None else f", {chat.spent} in this session"
+        spent = "" if chat.replies.spent is None else f", {chat.replies.spent} in this session"
         said, unfinished = len(chat.history.messages), chat.history.unfinished
         if unfinished is not None:
             said = len(unfinished.recorded.header.request.messages) + 1
-        chat.say(f"conversation {chat.history.id}: {said} messages{spent}")
-        if chat.last is not None:
-            chat.say(f"last reply: {', '.join(figures(chat.last))}")
+        chat.desk.say(f"conversation {chat.history.id}: {said} messages{spent}")
+        if chat.replies.last is not None:
+            chat.desk.say(f"last reply: {', '.join(figures(chat.replies.last))}")
 
     def do_clear(self, argument: str) -> None:  # noqa: ARG002
         """Clear the screen; the conversation stays."""
-        self._chat.clear()
+        self._chat.desk.clear()
 
     def do_plain(self, argument: str) -> None:  # noqa: ARG002
         """Switch append-only output for screen readers on or off."""
-        self._chat.say(f"plain output is {'on' if self._chat.go_plain() else 'off'}")
+        self._chat.desk.say(f"plain output is {'on' if self._chat.desk.go_plain() else 'off'}")
 
     def do_quit(self, argument: str) -> None:  # noqa: ARG002
         """Leave."""
-        self._chat.leaving = 0
+        self._chat.desk.leaving = 0
 
 
 Command = Callable[[Commands, str], Awaitable[None] | None]

@@ -10,7 +10,7 @@ import anyio.to_thread
 from llmctl.chat.copying import copy
 from llmctl.chat.history import History
 from llmctl.chat.keyboard import as_typed
-from llmctl.chat.port import OnChat
+from llmctl.chat.parts import OnChat
 from llmctl.environment import open_private
 from llmctl.errors import UsageError, reason
 from llmctl.export import FORMS, exported
@@ -38,7 +38,7 @@ class OnRecords(OnChat):
         history = self._chat.history
         if argument and not argument.isdecimal():
             history.stand_behind(argument)
-            self._chat.say(f"behind {argument}: your next message begins a branch")
+            self._chat.desk.say(f"behind {argument}: your next message begins a branch")
             return
         turns = int(argument or 1)
         question = history.rewind(turns)
@@ -46,10 +46,10 @@ class OnRecords(OnChat):
             hint = "/fork goes back one."
             raise UsageError(f"There is no message of yours {turns} back.", hint)
         if question is None:
-            self._chat.say("at the end of the conversation again")
+            self._chat.desk.say("at the end of the conversation again")
             return
         self._chat.draft.text = as_typed(question)
-        self._chat.say("what you send now begins a branch there; /fork 0 stays where you were")
+        self._chat.desk.say("what you send now begins a branch there; /fork 0 stays where you were")
 
     async def do_copy(self, argument: str) -> None:
         """Copy the last reply, or its code: /copy [N], /copy code [N].
@@ -65,19 +65,19 @@ class OnRecords(OnChat):
         chat = self._chat
         try:
             said = await anyio.to_thread.run_sync(
-                partial(copy, text, chat.env, chat.write, plain=chat.plain)
+                partial(copy, text, chat.env, chat.desk.write, plain=chat.desk.plain)
             )
         except OSError as error:
             hint = "/save FILE writes it into a file."
             raise UsageError(f"It can't be copied: {reason(error)}.", hint) from error
-        chat.say(said)
+        chat.desk.say(said)
 
     def do_raw(self, argument: str) -> None:
         """Show the source of the last reply: /raw [N].
 
         N counts replies from the last.
         """
-        self._chat.say(self._reply(argument))
+        self._chat.desk.say(self._reply(argument))
 
     async def do_save(self, argument: str) -> None:
         """Write the last reply to a file: /save [-f] FILE.
@@ -94,7 +94,7 @@ class OnRecords(OnChat):
         """
         whole = await anyio.to_thread.run_sync(self._chat.history.whole)
         if argument in FORMS:
-            self._chat.say(exported(whole, argument))
+            self._chat.desk.say(exported(whole, argument))
             return
         form = _SUFFIXES.get(Path(argument).suffix, "markdown")
         await self._write(argument, exported(whole, form))
@@ -111,12 +111,12 @@ class OnRecords(OnChat):
         found = await anyio.to_thread.run_sync(self._chat.history.search, words)
         for one in found[:MOST_FOUND]:
             excerpt = " ".join(one.excerpt.split())
-            self._chat.say(f"{one.conversation}  {one.role}: {excerpt}")
+            self._chat.desk.say(f"{one.conversation}  {one.role}: {excerpt}")
         more = len(found) - MOST_FOUND
         if more > 0:
-            self._chat.say(f"… and {more} more: 'llmctl conversations search' shows all")
+            self._chat.desk.say(f"… and {more} more: 'llmctl conversations search' shows all")
         if not found:
-            self._chat.say("nothing has these words")
+            self._chat.desk.say("nothing has these words")
 
     # -- inside
 
@@ -133,7 +133,7 @@ class OnRecords(OnChat):
             raise UsageError("Which file?", "Name it behind the command.")
         path = self._chat.env.resolve(name)
         await anyio.to_thread.run_sync(partial(_write_file, path, text, force=force))
-        self._chat.say(f"wrote {path}")
+        self._chat.desk.say(f"wrote {path}")
 
 
 def replies(history: History) -> list[str]:

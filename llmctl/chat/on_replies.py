@@ -7,7 +7,7 @@ import time
 import anyio.to_thread
 
 from llmctl.chat.keyboard import as_typed
-from llmctl.chat.port import OnChat
+from llmctl.chat.parts import OnChat
 from llmctl.errors import UsageError
 from llmctl.events import Guarantee
 
@@ -25,14 +25,14 @@ class OnReplies(OnChat):
         '/resume best-effort' asks the model in words, if nothing better works here.
         """
         self._need_unfinished()
-        await self._chat.resume(_guarantee(argument) if argument else None)
+        await self._chat.replies.resume(_guarantee(argument) if argument else None)
 
     async def do_retry(self, argument: str) -> None:  # noqa: ARG002
         """Ask the last question again; the old reply stays in a branch."""
         question = self._chat.history.rewind()
         if question is None:
             raise UsageError("There is no question yet.", "Type a message.")
-        await self._chat.send(question)
+        await self._chat.replies.send(question)
 
     async def do_edit(self, argument: str) -> None:  # noqa: ARG002
         """Edit the stopped reply in $EDITOR and go on from the edit.
@@ -41,24 +41,24 @@ class OnReplies(OnChat):
         unchanged one as exactly as before. An editor that fails changes nothing.
         """
         self._need_unfinished()
-        await self._chat.edit()
+        await self._chat.replies.edit()
 
     async def do_keep(self, argument: str) -> None:  # noqa: ARG002
         """Keep the stopped reply as it stands."""
         self._need_unfinished()
         await anyio.to_thread.run_sync(self._chat.history.keep)
-        self._chat.say("kept")
+        self._chat.desk.say("kept")
 
     async def do_drop(self, argument: str) -> None:  # noqa: ARG002
         """Forget the stopped reply; its question is back in the input."""
         question = self._need_unfinished()
         await anyio.to_thread.run_sync(self._chat.history.drop)
         self._chat.draft.text = as_typed(question)
-        self._chat.say("dropped")
+        self._chat.desk.say("dropped")
 
     async def do_undo(self, argument: str) -> None:  # noqa: ARG002
         """Take back a stop within five seconds: the reply goes on."""
-        stopped = self._chat.stopped_at
+        stopped = self._chat.replies.stopped_at
         if stopped is None or time.monotonic() - stopped > UNDO_S:
             raise UsageError("There is no stop to take back.", "/resume goes on all the same.")
         await self.do_resume("")
