@@ -13,6 +13,7 @@ from llmctl.events import Action, End, Mode
 from llmctl.foreground import Foreground, Manner
 from llmctl.journal import Journal, JournalBusy, Recorded
 from llmctl.records import InFlight, Records
+from llmctl.store import StoredMessage
 from llmctl.targets import selection_of
 from llmctl.turn import Phase, Turn
 
@@ -156,13 +157,12 @@ def _named(id_: str, records: Records) -> InFlight | None:
         if here.unfinished.pid is not None:
             raise JournalBusy(here.unfinished.generation, here.unfinished.pid)
         return here.unfinished
-    last = here.messages[-1] if here.messages else None
-    asked = next((m for m in here.messages if m.generation == generation), last)
+    asked = _asked(records, conversation, generation)
     if asked is None or asked.reply is None:
         raise UsageError(f"'{id_}' has no reply.", "'llmctl resume --list' shows the unfinished.")
     if asked.reply["status"] == "complete":
         return None
-    if asked is not last or here.unfinished is not None:
+    if here.unfinished is not None or asked.id != here.messages[-1].id:
         raise UsageError(
             f"Reply {asked.generation} is no longer the last of its conversation.",
             f"Branch off with 'llmctl conversations fork {asked.generation}'.",
@@ -176,7 +176,16 @@ def _named(id_: str, records: Records) -> InFlight | None:
 def _complete(id_: str, manner: Manner, config: Config, env: Environment, records: Records) -> int:
     """The reply is complete: print nothing, or all of it; with ``--json`` say that it is."""
     conversation, generation = records.find_reply(id_)
-    messages = records.conversation(conversation).messages
-    asked = next((m for m in messages if m.generation == generation), messages[-1])
+    asked = _asked(records, conversation, generation)
+    assert asked is not None  # noqa: S101  (`_named` saw it)
     with Foreground(env, manner, config) as foreground:
         return foreground.show_ended(conversation, asked).exit_code
+
+
+def _asked(records: Records, conversation: str, generation: str | None) -> StoredMessage | None:
+    """Return the reply that is meant, of any branch; without an id the last one."""
+    whole = records.whole(conversation)
+    if generation is None:
+        return whole.messages[-1] if whole.messages else None
+    both = (*whole.messages, *whole.branches)
+    return next((message for message in both if message.generation == generation), None)

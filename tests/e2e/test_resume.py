@@ -105,6 +105,19 @@ def test_going_on_with_a_conversation_whose_reply_is_unfinished(program: Program
     assert [m["content"] for m in messages(program, second["conversation"])] == ["again", "ok"]
 
 
+def test_a_conversation_stands_for_its_last_reply_and_an_id_for_that_of_any_branch(
+    program: Program,
+) -> None:
+    first = program.told("run", "-m", program.script("one two"), "hi").events[0]
+    name = first["conversation"]
+    done = program.run("resume", name)
+    assert (done.returncode, done.text) == (0, "")
+    assert program.run("resume", name[:6], "--full").text == "one two"
+    program.run("run", "-m", program.script("three"), "--conversation", name, "more")
+    assert program.run("resume", name, "--full").text == "three"
+    assert program.run("resume", first["generation"], "--full").text == "one two"
+
+
 def messages(program: Program, conversation: str) -> list[dict[str, Any]]:
     shown = program.run("conversations", "export", "--format", "json", conversation).text
     said: list[dict[str, Any]] = json.loads(shown)["messages"]
