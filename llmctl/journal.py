@@ -281,13 +281,18 @@ class Journal:
         """Begin the journal of a new reply.
 
         Raises:
-            OSError: the file can't be made.
+            OSError: the file can't be made, or has no room for a header; nothing is left behind.
         """
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, FILE_MODE)
-        os.fchmod(fd, FILE_MODE)  # a umask may have taken bits from the owner too
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        try:
+            os.fchmod(fd, FILE_MODE)  # a umask may have taken bits from the owner too
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            _append(fd, sealed({"type": "header", "journal": VERSION, **header.as_json()}))
+        except BaseException:
+            path.unlink()
+            os.close(fd)
+            raise
         journal = cls(path, fd, on_broken)
-        journal._write({"type": "header", "journal": VERSION, **header.as_json()})
         journal._opened()
         return journal
 
@@ -404,17 +409,24 @@ class Journal:
             if self._fd < 0 or self._broken:
                 return
             try:
-                whole = os.write(self._fd, data) == len(data)
+                _append(self._fd, data)
             except OSError as error:
                 self._break(error)
-            else:
-                if not whole:
-                    self._break(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
 
     def _break(self, error: OSError) -> None:
         if not self._broken:
             self._broken = True
             self._on_broken(error)
+
+
+def _append(fd: int, data: bytes) -> None:
+    """Write all of it, in one call.
+
+    Raises:
+        OSError: it did not fit.
+    """
+    if os.write(fd, data) != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 class NoJournal(Journal):

@@ -209,6 +209,11 @@ def test_no_room_at_all(program: Program) -> None:
     assert (done.returncode, done.stdout) == (0, b"one two")
     assert b"no longer being saved" in done.stderr
     assert program.run("conversations", "list").text == ""
+    words = ("run", "-m", program.script("one two"), "--pause-after", "1", "--json", "hi")
+    done = with_small_files(program, 0, *words)
+    assert (done.returncode, json.loads(done.stdout.splitlines()[-1])["resumable"]) == (5, False)
+    assert b"resume" not in done.stderr
+    assert list((program.cli.data / "journals").glob("*.jsonl")) == []
 
 
 @pytest.mark.parametrize("umask", ["000", "077", "022", "777"])

@@ -205,17 +205,28 @@ print(len(told))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("room", [0, 701])
-def test_a_full_disk_is_told_once_and_nothing_is_corrupted(tmp_path: Path, room: int) -> None:
+def test_a_full_disk_is_told_once_and_nothing_is_corrupted(tmp_path: Path) -> None:
     path = tmp_path / "g1.jsonl"
+    done = with_room(path, 701)
+    assert done.stdout.strip() == "1"
+    texts = [chunk.text for chunk in read(path)[1].chunks]
+    assert texts == [f"piece {n}" for n in range(len(texts))]
+    assert len(texts) < 50
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("room", [0, 1, 100])
+def test_without_room_for_a_header_there_is_no_journal(tmp_path: Path, room: int) -> None:
+    done = with_room(tmp_path / "g1.jsonl", room)
+    assert done.returncode == 1
+    assert "OSError" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def with_room(path: Path, room: int) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", FULL, str(path), str(room)]
     here = Path(__file__).parents[2]
-    done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "1"
-    if room:
-        texts = [chunk.text for chunk in read(path)[1].chunks]
-        assert texts == [f"piece {n}" for n in range(len(texts))]
-        assert len(texts) < 50
+    return subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
 
 
 def test_nothing_is_kept_where_nothing_is_to_be(tmp_path: Path) -> None:
