@@ -38,6 +38,11 @@ class FirstBlock:
         self._wanted = False
         self.done = False
 
+    @property
+    def found(self) -> bool:
+        """Whether such a block has begun."""
+        return self._wanted or self.done
+
     def feed(self, text: str) -> str:
         """Take more text; return what of it is certain to be in the block."""
         *lines, self._line = (self._line + text).split("\n")

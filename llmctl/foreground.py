@@ -157,6 +157,9 @@ class Foreground:
         finished = anyio.run(_run_and_close, session, ladder.back_end)
         if session.bug is not None and self.manner.verbose:
             self._talk.say("".join(traceback.format_exception(session.bug)))
+        if isinstance(view, BlockView) and not view.found and finished.end is End.COMPLETE:
+            language = f" in {self.manner.extract}" if self.manner.extract else ""
+            self._talk.say(f"llmctl: The reply has no block of code{language}.")
         return finished
 
     def show_ended(self, conversation: str, message: StoredMessage) -> End:

@@ -141,6 +141,11 @@ class BlockView(TextView):
         super().__init__(output, **shared)
         self._block = FirstBlock(language)
 
+    @property
+    def found(self) -> bool:
+        """Whether there was such a block."""
+        return self._block.found
+
     def show(self, event: Event, mark: Mark) -> None:
         """Write what is in the block; the rest counts as delivered all the same."""
         if isinstance(event, Delta) and event.channel is Channel.CONTENT:

@@ -65,9 +65,8 @@ async def pull(models: Path, tell: Tell, *, source: Path | None = None) -> Path:
         UsageError: ``source`` does not hold them.
         OSError: the disk has no room for them.
     """
-    if source is not None and not source.is_file():
-        why = "Is a directory" if source.is_dir() else "No such file or directory"
-        raise _not_them(source, why)
+    if source is not None:
+        _look_at(source)
     target = private_dir(models) / FILE_NAME
     async with _lock(models, tell):
         if not target.is_file():
@@ -77,6 +76,11 @@ async def pull(models: Path, tell: Tell, *, source: Path | None = None) -> Path:
                 await to_thread.run_sync(_install, file, folder, target, source is not None)
     tell("")
     return target
+
+
+def _look_at(source: Path) -> None:
+    if not source.is_file():
+        raise _not_them(source, "it is a folder" if source.is_dir() else "there is no such file")
 
 
 def _need_room(models: Path) -> None:

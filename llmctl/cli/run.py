@@ -126,6 +126,9 @@ def run(  # noqa: PLR0913  (each parameter is an option)
         raise UsageError(said, "Name the conversation with '-c ID'.")
     selection = resolve_model(None, config, env)
     needed = not asks_by_itself(template, env)
+    if needed and extract and not prompt and (no_stdin or not env.has_input):
+        said = f"There is no prompt: '{extract}' is the language for --extract."
+        raise UsageError(said, "Write --extract= for any language, or the prompt before it.")
     asked = prompt_from(prompt or (), env, no_stdin=no_stdin, needed=needed)
     images = Images.of(env, stored=not no_store)
     text = with_attachments(asked, attach, env, images)

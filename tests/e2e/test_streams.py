@@ -46,6 +46,18 @@ def test_stdout_is_exactly_the_reply(program: Program) -> None:
     assert done.errors == ""
 
 
+def test_a_block_of_code_that_is_not_there_is_said_to_be_missing(program: Program) -> None:
+    model = program.script("Look:\n```python\na = 1\n```\nThat is it.")
+    done = program.run("run", "-m", model, "hi", "--extract", "python")
+    assert (done.returncode, done.text, done.errors) == (0, "a = 1\n", "")
+    done = program.run("run", "-m", model, "hi", "--extract", "rust")
+    said = "llmctl: The reply has no block of code in rust.\n"
+    assert (done.returncode, done.text, done.errors) == (0, "", said)
+    done = program.run("run", "-m", model, "--extract", "hi")
+    assert (done.returncode, done.text) == (2, "")
+    assert "'hi' is the language for --extract" in done.errors
+
+
 def test_reasoning_is_an_event_and_no_output(program: Program) -> None:
     model = program.script(chunks=[{"text": "hm", "channel": "reasoning"}, "so"])
     assert program.run("run", "-m", model, "hi").text == "so"
