@@ -40,7 +40,9 @@ class Clocks:
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
+        self._clock = now
+        self._looked_at = 0.0
+        self._stood = 0.0
         self._began: float | None = None
         self._last = 0.0
         self._counted = 0.0
@@ -56,6 +58,7 @@ class Clocks:
 
     def begin(self) -> None:
         """The request is sent."""
+        self._looked_at = self._clock()
         self._began = self._last = self._heard_at = self._now()
 
     def token(self) -> None:
@@ -99,7 +102,7 @@ class Clocks:
         now = self._now()
         passed, self._last = now - self._last, now
         if self._began is not None and self._still_since is None and not still:
-            self._counted += min(passed, 2 * TICK_S)
+            self._counted += passed
 
     def next_look(self, limits: Limits) -> float:
         """Return the seconds after which a limit may have been reached, a tick at most."""
@@ -135,6 +138,14 @@ class Clocks:
         if self._began is None or self._still_since is not None:
             return 0.0
         return self._now() - self._heard_at
+
+    def _now(self) -> float:
+        """Return the time, without that in which the process itself stood still."""
+        now = self._clock()
+        passed, self._looked_at = now - self._looked_at, now
+        if self._began is not None and passed > 2 * TICK_S:
+            self._stood += passed
+        return now - self._stood
 
     def timing(self, tokens: int | None) -> Timing:
         """Return the figures so far; ``tokens`` is how many new ones came."""
