@@ -110,6 +110,11 @@ def redact(text: str, keys: Iterable[str]) -> str:
     return text
 
 
+def can_be_key(text: str) -> bool:
+    """Say whether a header can carry it: one word of visible ASCII characters."""
+    return bool(text) and text.isascii() and text.isprintable() and " " not in text
+
+
 class KeyFile:
     """The keys a person stored, and the names of those that are in the system keyring.
 

@@ -18,6 +18,7 @@ import openai
 
 from llmctl.backends.openai_errors import BROKEN_STREAM, Explainer
 from llmctl.errors import Refused, UsageError
+from llmctl.keys import can_be_key
 from llmctl.profiles import Profile, is_on_this_machine
 
 _WANTED = {"accept", "content-type"}
@@ -215,7 +216,7 @@ def _omitted(headers: Mapping[str, object]) -> set[str]:
 
 def _check_key(key: str | None) -> None:
     """Refuse a key that no header can carry, before some library quotes it in an error."""
-    if key is not None and not (key.isascii() and key.isprintable() and " " not in key and key):
+    if key is not None and not can_be_key(key):
         raise Refused(
             "The API key is empty or has characters that a key can't have.",
             "Store it again with: llmctl keys set.",

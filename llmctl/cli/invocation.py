@@ -119,13 +119,24 @@ def spare_options(command: Any) -> None:  # noqa: ANN401  (a command of Typer's 
             parameter.__class__ = _Option
 
 
+_HELP = {"help_option_names": ["-h", "--help"]}
+
+
+class _App(typer.Typer):
+    """Gives every command the same words for help; Typer hands those of a group not on."""
+
+    def command(self, name: str | None = None, **settings: Any) -> Any:  # noqa: ANN401  (Typer's own)
+        """Register a command."""
+        return super().command(name, **{"context_settings": _HELP, **settings})
+
+
 def new_app(**settings: Any) -> typer.Typer:  # noqa: ANN401  (Typer's own settings)
     """Make a Typer application that looks as all commands here do: plain, no rich."""
-    return typer.Typer(
+    return _App(
         rich_markup_mode=None,
         add_completion=False,
         pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings=_HELP,
         **settings,
     )
 

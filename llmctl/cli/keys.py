@@ -10,7 +10,7 @@ import typer
 
 from llmctl.cli.invocation import Invocation, here, new_app
 from llmctl.errors import UsageError
-from llmctl.keys import KeyFile, keys_found
+from llmctl.keys import KeyFile, can_be_key, keys_found
 from llmctl.profiles import nearest
 
 if TYPE_CHECKING:
@@ -69,9 +69,10 @@ def _check_name(name: str, invocation: Invocation) -> None:
 
 def _read_key(name: str, env: Environment) -> str:
     text = _ask(name) if env.is_a_tty(env.stdin) else env.read_input()
-    key = text.strip()
-    if not key or len(key.split()) != 1 or "\ufffd" in key:  # what is not UTF-8 is no key
-        raise UsageError("A key is one word; nothing was stored.", "Paste it, or pipe it in.")
+    key = text.removeprefix("\ufeff").strip()  # some editors put that before a text
+    if not can_be_key(key):
+        said = "A key is one word of ASCII characters; nothing was stored."
+        raise UsageError(said, "Paste it, or pipe it in.")
     return key
 
 

@@ -186,6 +186,23 @@ def test_config_set_puts_a_wrong_value_right_whatever_else_is_wrong(tmp_path: Pa
     assert call_it("config", "show").status == 0
 
 
+@pytest.mark.parametrize("command", ["", "run", "batch", "batch status", *COMMANDS])
+def test_every_command_has_both_words_for_help(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    shown = []
+    for word in ("-h", "--help"):
+        assert call(tmp_path, *command.split(), word).status == 0
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1]
+    assert "-h, --help" in shown[0]
+
+
+def test_what_some_editors_put_before_a_text_is_no_part_of_a_key(tmp_path: Path) -> None:
+    assert call(tmp_path, "keys", "set", "openai", typed="\ufeffsk-abc\n").status == 0
+    assert '"sk-abc"' in (tmp_path / "config" / "keys.json").read_text()
+
+
 def test_a_template_that_cant_be_used_is_named_beside_the_others(tmp_path: Path) -> None:
     (tmp_path / "config" / "prompts" / "folder.md").mkdir(parents=True)
     done = call(tmp_path, "prompts", "list")
@@ -210,7 +227,7 @@ def test_a_key_from_stdin_is_stored_and_never_shown(tmp_path: Path) -> None:
     assert call(tmp_path, "keys", "list").text == ""
 
 
-@pytest.mark.parametrize("typed", ["", "\n", "two words\n", "sk-\ufffd\n"])
+@pytest.mark.parametrize("typed", ["", "\n", "two words\n", "sk-\ufffd\n", "sk-\0a", "sk-ключ"])
 def test_what_is_no_key_is_not_stored(tmp_path: Path, typed: str) -> None:
     done = call(tmp_path, "keys", "set", "openai", typed=typed)
     assert done.status == 2
