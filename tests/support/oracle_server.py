@@ -48,6 +48,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
 from tests.support._http import HttpConnection, Request
+from tests.support._late import be_late
 from tests.support._loop_thread import LoopThread
 from tests.support.oracle import (
     VOCABULARY,
@@ -700,6 +701,7 @@ class _Handle:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not in {timeout_s} s: {counters}")
             time.sleep(_POLL_S)
+        be_late()
         return counters
 
 

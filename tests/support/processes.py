@@ -30,6 +30,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from tests.support._late import be_late
+
 __all__ = [
     "HAS_PROC",
     "Chunk",
@@ -144,13 +146,15 @@ class Pipe:
         """Wait until ``size`` bytes are read; False if the pipe ended or time is up first."""
         with self._changed:
             self._changed.wait_for(lambda: self._size >= size or self._ended, timeout_s)
-            return self._size >= size
+        be_late()
+        return self._size >= size
 
     def wait_for(self, text: bytes, timeout_s: float) -> bool:
         """Wait until ``text`` is in the data; False if the pipe ended or time is up first."""
         with self._changed:
             self._changed.wait_for(lambda: text in self.data or self._ended, timeout_s)
-            return text in self.data
+        be_late()
+        return text in self.data
 
     def join(self, timeout_s: float) -> None:
         """Wait for the end of the pipe."""

@@ -12,7 +12,8 @@ r"""Run a program in a real pseudo-terminal and look at what a person would see.
 What makes it like a terminal: the size is set before the program starts; the program leads a
 session whose controlling terminal this is, so Ctrl-C, Ctrl-Z and SIGWINCH work; a thread drains the
 output all the time, so the program never waits for us; a request for the cursor's position
-(``ESC[6n``) is answered. Nothing here sleeps blindly: every wait is for bytes, an exit or a time.
+(``ESC[6n``) is answered. Nothing here sleeps blindly: every wait is for bytes, an exit or a time
+(and returns late if ``LLMCTL_TEST_LATE_S`` says so, to find tests that depend on their speed).
 
 For job control run a shell, and the program under it::
 
@@ -43,6 +44,7 @@ from typing import Any, Self
 
 import pyte
 
+from tests.support._late import be_late
 from tests.support.emulator import Emulator
 from tests.support.processes import HAS_PROC, Chunk, session_members
 
@@ -344,8 +346,16 @@ class PtyProgram:
             if time.monotonic() > deadline:
                 raise TimeoutError(self._complaint("the condition did not come to hold"))
             time.sleep(poll_s)
+        be_late()
 
     def _wait(self, look: Callable[[], Seen | None], what: str, timeout_s: float) -> Seen:
+        seen = self._wait_punctually(look, what, timeout_s)
+        be_late()
+        return seen
+
+    def _wait_punctually(
+        self, look: Callable[[], Seen | None], what: str, timeout_s: float
+    ) -> Seen:
         deadline = time.monotonic() + timeout_s
         with self._changed:
             while True:
