@@ -346,7 +346,6 @@ class PtyProgram:
             if time.monotonic() > deadline:
                 raise TimeoutError(self._complaint("the condition did not come to hold"))
             time.sleep(poll_s)
-        be_late()
 
     def _wait(self, look: Callable[[], Seen | None], what: str, timeout_s: float) -> Seen:
         seen = self._wait_punctually(look, what, timeout_s)
