@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.batches import Batch, content, prompt, vllm
 from tests.support.oracle_responses import Keeping
-from tests.support.oracle_server import Fault, OracleServer, Script, Settings
+from tests.support.oracle_server import Fault, OracleServer, Record, Script, Settings
 from tests.support.oracle_wire import Feature
 
 pytestmark = pytest.mark.slow
@@ -343,7 +343,7 @@ def test_nobody_there_is_exit_4(batch: Batch) -> None:
 
 
 def test_item_timeout_keeps_the_partial_reply(tmp_path: Path) -> None:
-    with OracleServer(vllm(delay_s=0.02)) as server:
+    with OracleServer(vllm()) as server:
         batch = Batch(tmp_path, server, items=3, length=100)
         server.enqueue(Script(fault=Fault("stall", after_tokens=10), match=prompt(1, 100)))
         done = batch.run("--item-timeout", "5", "--canary", "0")
@@ -367,8 +367,9 @@ def test_idle_timeout_cuts_and_goes_on(tmp_path: Path) -> None:
 
 
 def test_deadline_is_exit_9_and_resumable(tmp_path: Path) -> None:
-    with OracleServer(vllm(delay_s=0.05)) as server:
+    with OracleServer(vllm()) as server:
         batch = Batch(tmp_path, server, items=4, length=100)
+        server.enqueue(*[Script(fault=Fault("stall", after_tokens=10))] * 4)
         done = batch.run("--deadline", "2", "--canary", "0")
         assert done.returncode == 9, done.errors
         assert {row["llmctl"]["cause"] for row in batch.errors()} == {"deadline"}
@@ -387,16 +388,19 @@ def test_budgets_are_exit_9(batch: Batch, server: OracleServer) -> None:
 
 
 def test_first_interrupt_drains_second_cuts(tmp_path: Path) -> None:
-    with OracleServer(vllm(delay_s=0.05)) as server:
+    with OracleServer(vllm()) as server:
         batch = Batch(tmp_path, server, items=6, length=60)
+        server.enqueue(*[Script(hold_at=10)] * 4)
         with batch.start("--concurrency", "2", "--canary", "0") as process:
-            server.wait_until(lambda counters: counters.tokens > 10, timeout_s=30)
+            server.wait_until(lambda counters: counters.held == 2, timeout_s=30)
             process.send_signal(signal.SIGINT)
+            assert process.stderr.wait_for(b"stopping (SIGINT), 2 still running; Ctrl-C cuts", 30)
+            server.release()
             done = process.wait(60)
         assert done.returncode == 130, done.errors
         assert len(batch.rows()) == 2
         with batch.start("--concurrency", "2", "--canary", "0") as process:
-            server.wait_until(lambda counters: counters.tokens > 130, timeout_s=30)
+            server.wait_until(lambda counters: counters.held == 2, timeout_s=30)
             process.send_signal(signal.SIGINT)
             assert process.stderr.wait_for(b"stopping (SIGINT), 2 still running; Ctrl-C cuts", 30)
             process.send_signal(signal.SIGINT)
@@ -421,10 +425,11 @@ def test_sigterm_drains_for_the_grace(tmp_path: Path) -> None:
 
 
 def test_second_process_is_told(tmp_path: Path) -> None:
-    with OracleServer(vllm(delay_s=0.05)) as server:
+    with OracleServer(vllm()) as server:
         batch = Batch(tmp_path, server, items=3, length=200)
+        server.enqueue(*[Script(hold_at=5)] * 3)
         with batch.start("--canary", "0") as process:
-            server.wait_until(lambda counters: counters.tokens > 5, timeout_s=30)
+            server.wait_until(lambda counters: counters.held == 3, timeout_s=30)
             second = batch.run()
             assert second.returncode == 2
             assert f"pid {process.pid}" in second.errors
@@ -436,17 +441,26 @@ def test_second_process_is_told(tmp_path: Path) -> None:
 
 
 def test_retry_after_holds_the_whole_endpoint(tmp_path: Path) -> None:
+    """Three of four places are taken: the next request comes in that of the one refused."""
     with OracleServer(vllm()) as server:
-        batch = Batch(tmp_path, server, items=30)
+        batch = Batch(tmp_path, server, items=8)
         fault = Fault("http", status=429, retry_after="2")
-        server.enqueue(Script(fault=fault, match=prompt(5, 30)))
-        assert batch.run("--concurrency", "4").returncode == 0
+        server.enqueue(Script(fault=fault, match=prompt(3, 30)))
+        server.enqueue(*(Script(hold_at=1, match=prompt(n, 30)) for n in range(3)))
+        with batch.start("--concurrency", "4", "--canary", "0") as process:
+            server.wait_until(lambda counters: counters.requests == 5, timeout_s=30)
+            server.release()
+            assert process.wait(30).returncode == 0
         batch.assert_complete()
-        requests = server.requests
-        (refusal,) = [record for record in requests if record.status == 429]
+        (refusal,) = [record for record in server.requests if record.status == 429]
         assert refusal.ended_ns is not None
-        after = [r.arrived_ns for r in requests if r.arrived_ns > refusal.ended_ns + 50_000_000]
-        assert min(after) >= refusal.ended_ns + 2_000_000_000
+        later = [r for r in server.requests if r.number != refusal.number and not is_early(r)]
+        assert len(later) == 5
+        assert min(r.arrived_ns for r in later) >= refusal.ended_ns + 2_000_000_000
+
+
+def is_early(record: Record) -> bool:
+    return any(prompt(n, 30) in json.dumps(record.body) for n in range(3))
 
 
 def test_a_rate_is_kept_from_the_first_request_on(batch: Batch, server: OracleServer) -> None:
@@ -584,14 +598,29 @@ def test_responses_in_the_background_are_read_on(tmp_path: Path, keeping: Keepin
         assert server.counters.tokens == 6 * 40
 
 
+def wait_until_known(batch: Batch, words: list[str]) -> None:
+    """Wait until all of them are in what the batch has noted of its running items."""
+    deadline = time.monotonic() + 30
+    while not all(word in noted(batch) for word in words):
+        assert time.monotonic() < deadline, noted(batch)
+        time.sleep(0.01)
+
+
+def noted(batch: Batch) -> str:
+    return "".join(file.read_text() for file in batch.state.glob("live-*.jsonl"))
+
+
 def test_a_killed_batch_reads_its_responses_on(tmp_path: Path) -> None:
-    settings = Settings(features=(Feature.RESPONSES,), delay_s=0.05)
+    settings = Settings(features=(Feature.RESPONSES,))
     with OracleServer(settings) as server:
         batch = responses(tmp_path, server, background=True)
+        server.enqueue(*[Script(hold_at=20)] * 6)
         with batch.start("--canary", "0") as process:
-            server.wait_until(lambda counters: counters.tokens > 60, timeout_s=30)
+            server.wait_until(lambda counters: counters.held == 6, timeout_s=30)
+            wait_until_known(batch, [f'"resp_{n}"' for n in range(6)])
             process.send_signal(signal.SIGKILL)
             process.wait(30)
+        server.release()
         assert batch.run("--canary", "0").returncode == 0
         strategies = [row["llmctl"]["resumes"][0]["strategy"] for row in batch.rows()]
         assert strategies == ["cursor"] * 6
