@@ -81,7 +81,9 @@ def test_limits_and_signals_act_while_hold_reads_on(
 
 
 def wait_for_text(program: Program, text: str) -> None:
+    deadline = time.monotonic() + 20
     while text not in received(program):
+        assert time.monotonic() < deadline
         time.sleep(0.01)
 
 

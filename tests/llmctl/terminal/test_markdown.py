@@ -336,14 +336,14 @@ def test_a_nasty_tail_is_no_long_frame() -> None:
     for text in ("[" * 900, "*a **b " * 140, "a*_" * 300, "`" * 900, "<" * 900, "[a](b" * 200):
         markdown = Markdown(80)
         markdown.feed(text)
-        best = min(_seconds(markdown) for _ in range(5))
+        best = min(_processor_seconds(markdown) for _ in range(5))
         assert best < 0.05
 
 
-def _seconds(markdown: Markdown) -> float:
-    begin = time.perf_counter()
+def _processor_seconds(markdown: Markdown) -> float:
+    begin = time.thread_time()
     markdown.tail()
-    return time.perf_counter() - begin
+    return time.thread_time() - begin
 
 
 def test_a_line_that_was_begun_is_no_head_of_a_table_whatever_has_come_of_it() -> None:
