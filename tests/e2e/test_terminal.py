@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 PROMPT = re.compile("^>", re.MULTILINE)
 
 PROGRAM = r"""
-import asyncio, signal, sys, time
+import asyncio, pathlib, signal, sys
 from cancelable_core import signal_hub
 from llmctl.output import Output
 from llmctl.terminal.keys import Key
@@ -47,6 +47,8 @@ async def main(terminal, output, plan):
         pressed.append(press.key.name if press.key else press.text)
         if press.key is Key.CTRL_Z:
             screen.aside(terminal.suspend)
+            for file in plan:
+                asyncio.get_running_loop().call_later(0.3, pathlib.Path(file).touch)
         elif press.text == "q":
             finish(0)
         elif press.text == "x":
@@ -228,14 +230,15 @@ def test_ctrl_z_and_fg(tmp_path: Path, prompt: str) -> None:
 
 
 def test_continued_in_the_background_it_touches_nothing_and_is_not_stopped(tmp_path: Path) -> None:
+    goes_on = tmp_path / "goes_on"
     with shell(tmp_path) as bash:
-        bash.send("p\r")
+        bash.send(f"p {goes_on}\r")
         bash.wait_for_screen("status")
         bash.send_keys("ctrl-z")
         bash.wait_for_screen("Stopped")
         bash.send("clear; bg\r")
         bash.wait_for_screen('"$@" &')
-        time.sleep(0.5)  # it may now do what it must not
+        bash.wait_until(goes_on.exists)  # for a while already: it did what it must not, if it does
         seen = len(bash.output)
         bash.send("jobs; stty -a; echo look''ed\r")
         bash.wait_for("looked", since=seen)
