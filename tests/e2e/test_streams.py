@@ -219,7 +219,7 @@ def test_stopped_time_does_not_count(program: Program) -> None:
 
 
 def stopped_beyond_the_limit(program: Program) -> bytes:
-    model = program.script(chunks=["one", {"text": " two", "delay_s": 0.3}])
+    model = program.script(chunks=["one", {"text": " two", "delay_s": 1.8}])
     with program.start("run", "-m", model, "--idle-timeout", "1s", "hi") as process:
         assert process.stdout is not None
         process.kill_after_bytes(3, signal.SIGSTOP)
