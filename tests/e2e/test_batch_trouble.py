@@ -43,9 +43,11 @@ def test_a_full_disk_ends_it_and_damages_nothing(batch: Batch) -> None:
 
 
 def test_a_state_that_vanishes_takes_no_result_along(batch: Batch, server: OracleServer) -> None:
+    server.enqueue(Script(hold_at=20, match=prompt(9, 40)))
     with batch.start("--concurrency", "4") as process:
-        server.wait_until(lambda counters: counters.tokens > 200, timeout_s=30)
+        server.wait_until(lambda counters: counters.held == 1, timeout_s=30)
         shutil.rmtree(batch.state)
+        server.release()
         done = process.wait(60)
     assert done.returncode == 0, done.errors
     batch.assert_complete()
@@ -62,10 +64,12 @@ def test_lines_that_come_while_it_runs_belong_to_the_next_run(
     batch.write(range(30))
     rest = batch.input.read_bytes()[len(first) :]
     batch.input.write_bytes(first)
+    server.enqueue(Script(hold_at=20, match=prompt(1, 40)))
     with batch.start("--concurrency", "2") as process:
-        server.wait_until(lambda counters: counters.tokens > 60, timeout_s=30)
+        server.wait_until(lambda counters: counters.held == 1, timeout_s=30)
         with batch.input.open("ab") as file:
             file.write(rest)
+        server.release()
         done = process.wait(60)
     assert done.returncode == 0, done.errors
     batch.assert_complete(range(20))

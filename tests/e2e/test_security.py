@@ -221,7 +221,7 @@ def test_a_certificate_that_nobody_vouches_for_is_not_trusted(
 
 def test_all_that_is_written_is_the_owner_s_alone_also_under_umask_0(tmp_path: Path) -> None:
     program = Program(tmp_path)
-    long = program.script("word " * 500, delay_s=0.01)
+    long = program.script("word " * 500, delay_s=0.02)
     with OracleServer(vllm(delay_s=0.01)) as server, _loosely():
         batch = Batch(tmp_path, server, items=3, length=20)
         for words in (

@@ -20,8 +20,8 @@ def live(program: Program) -> Iterator[CliProcess]:
     model = program.script(WORDS, delay_s=0.05)
     with program.start("run", "-m", model, "-n", "slowly") as process:
         assert process.stdout is not None
+        process.kill_after_bytes(len("w0 w1"), signal.SIGSTOP)
         assert process.stdout.wait_for(b"w1", 20)
-        process.send_signal(signal.SIGSTOP)
         yield process
 
 
