@@ -169,9 +169,7 @@ def test_clocks_stand_still_while_a_slow_reader_reads(program: Program) -> None:
 def test_under_nohup_a_hangup_changes_nothing(program: Program) -> None:
     model = program.script(chunks=["one", {"text": " two", "delay_s": 0.4}])
     with program.start("run", "-m", model, "hi", wrap=("nohup",)) as process:
-        assert process.stdout is not None
-        assert process.stdout.wait_for(b"one", 20)
-        process.send_signal(signal.SIGHUP)
+        process.kill_after_bytes(3, signal.SIGHUP)
         done = process.wait()
     assert (done.returncode, done.stdout) == (0, b"one two")
 
@@ -180,9 +178,7 @@ def test_a_job_in_the_background_leaves_interrupts_ignored(program: Program) -> 
     model = program.script(chunks=["one", {"text": " two", "delay_s": 0.4}])
     wrap = ("sh", "-c", "trap '' INT; exec \"$@\"", "sh")
     with program.start("run", "-m", model, "hi", wrap=wrap) as process:
-        assert process.stdout is not None
-        assert process.stdout.wait_for(b"one", 20)
-        process.send_signal(signal.SIGINT)
+        process.kill_after_bytes(3, signal.SIGINT)
         done = process.wait()
     assert (done.returncode, done.stdout) == (0, b"one two")
 
