@@ -219,10 +219,8 @@ def and_comes_back(tmux: Tmux) -> None:
     tmux.wait_for(SHELL)
     tmux.type("left=$?; clear; echo left with $left; chat", "Enter")
     tmux.wait_for(rf"^left with 0$(.*\n)*{EMPTY}")
-    tmux.press("C-c")
-    tmux.wait_for("^Ctrl-C again")
-    tmux.press("C-c")
-    tmux.wait_for(SHELL)
+    tmux.press("C-c", "C-c")
+    tmux.wait_for(r"^Ctrl-C again(.*\n)*" + SHELL)
     tmux.type("left=$?; clear; echo left with $left; stty -a | grep -o ' echo '", "Enter")
     tmux.wait_for(r"^left with 130$\n echo$")
 
