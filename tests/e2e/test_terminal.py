@@ -47,7 +47,7 @@ async def main(terminal, output, plan):
         pressed.append(press.key.name if press.key else press.text)
         if press.key is Key.CTRL_Z:
             screen.aside(terminal.suspend)
-            for file in plan:
+            for file in set(plan) - {"prompt"}:
                 asyncio.get_running_loop().call_later(0.3, pathlib.Path(file).touch)
         elif press.text == "q":
             finish(0)
