@@ -219,7 +219,7 @@ def read_text(path: Path, *, must_exist: bool = False) -> str:
         UsageError: it can't be read, or does not exist and must.
     """
     try:
-        return path.read_text("utf-8")
+        return path.read_text("utf-8-sig")  # some editors put a mark before a text
     except FileNotFoundError as error:
         if must_exist:
             raise UsageError(f"There is no configuration file {path}.", _NAME_FILE) from error
@@ -271,7 +271,7 @@ def _read(
 
 def _profile(name: str, table: object, path: Path, found: dict[str, UsageError]) -> Profile:
     where = f"{path}: profiles.{name}"
-    if name in RESERVED or "/" in name:
+    if not name or name in RESERVED or "/" in name:
         raise UsageError(f"{where} can't be the name of a profile.", "Choose another one.")
     if not isinstance(table, dict):
         raise UsageError(f"{where} must be a table.", f"Write [profiles.{name}].")

@@ -112,7 +112,7 @@ class JournalBusy(LlmctlError):
     def __init__(self, generation: str, pid: int | None) -> None:
         super().__init__(
             f"Reply {generation} is live in another process (pid {pid}).",
-            "Wait for it, or stop it there.",
+            f"Wait for it, stop it there, or 'llmctl conversations fork {generation}'.",
         )
         self.pid = pid
 

@@ -187,7 +187,7 @@ def parse_template(name: str, path: Path) -> Template:
         UsageError: it can't be read, or its front matter says something nobody understands.
     """
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")  # some editors put a mark before a text
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"The template {path} can't be read: {reason(error)}.", _MEND) from error
     parts = _FRONT.match(text)

@@ -142,7 +142,9 @@ def delete(
     from llmctl.records import Records  # noqa: PLC0415  (start-up)
 
     env = here(context).env
-    if bool(ids) == (older_than is not None):
+    if ids and older_than is not None:
+        raise UsageError("Conversations are named, or --older-than.", "Leave one of them out.")
+    if not ids and older_than is None:
         hint = "'llmctl conversations list' shows their ids."
         raise UsageError("Name conversations, or give --older-than.", hint)
     with Records(env.data) as records:

@@ -41,6 +41,7 @@ def test_who_reaches_for_it_is_told_where_it_is(program: Program, live: CliProce
     row = listed(program)
     assert row["pid"] == live.pid
     run = ("run", "-m", program.script("x"), "-n", "-c", "more")
+    fork = f"'llmctl conversations fork {row['generation']}'"
     for words in (
         ("resume", row["generation"]),
         ("resume", row["conversation"], "--full"),
@@ -53,9 +54,10 @@ def test_who_reaches_for_it_is_told_where_it_is(program: Program, live: CliProce
         assert (done.returncode, done.text) == (2, ""), words
         assert done.errors == (
             f"llmctl: Reply {row['generation']} is live in another process (pid {live.pid}).\n"
-            "hint: Wait for it, or stop it there.\n"
+            f"hint: Wait for it, stop it there, or {fork}.\n"
         )
     assert program.run("resume").returncode == 2
+    assert program.run(*fork.strip("'").split()[1:]).returncode == 0
     assert ended(live) == WORDS
 
 

@@ -98,6 +98,7 @@ def test_a_profile_starts_from_its_preset(tmp_path: Path) -> None:
         ("profiles.x = 3", "profiles.x must be a table", "[profiles.x]"),
         ("[profiles.local]", "profiles.local can't be the name", "another"),
         ("[profiles.'a/b']", "profiles.a/b can't be the name", "another"),
+        ("[profiles.'']", "profiles. can't be the name", "another"),
         ("[profiles.x]", "profiles.x has neither base_url nor preset", None),
         ('[profiles.x]\npreset = "vlm"', "profiles.x.preset must be one of openai", None),
         ('[profiles.vllm]\nbase_ulr = "x"', "profiles.vllm.base_ulr", "Did you mean 'base_url'?"),
@@ -126,6 +127,12 @@ def test_a_file_that_was_named_must_exist(tmp_path: Path, how: str) -> None:
         pytest.raises(UsageError, match="There is no configuration file"),
     ):
         load(fake.env, file=file)
+
+
+def test_what_some_editors_put_before_a_text_is_no_part_of_it(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('model = "a/b"', "utf-8-sig")
+    with fake_environment(tmp_path) as fake:
+        assert load(fake.env, file=tmp_path / "c.toml").model == "a/b"
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:

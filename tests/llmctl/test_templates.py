@@ -85,6 +85,10 @@ def test_front_matter_that_nobody_understands(tmp_path: Path, front: str, messag
         template(tmp_path, f"+++\n{front}\n+++\nbody")
 
 
+def test_what_some_editors_put_before_a_text_hides_no_front_matter(tmp_path: Path) -> None:
+    assert template(tmp_path, "\ufeff+++\nversion = 7\n+++\nbody").version == 7
+
+
 def test_a_stop_may_be_one_text(tmp_path: Path) -> None:
     made = template(tmp_path, '+++\n[options]\nstop = "END"\nseed = 7\n+++\nbody')
     assert made.options == {"stop": ("END",), "seed": 7}
