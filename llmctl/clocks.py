@@ -16,6 +16,8 @@ from llmctl.events import End, Timing
 TICK_S = 0.25
 """Seconds between two looks at the clocks."""
 
+_TOO_LONG_S = 2 * TICK_S
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -41,7 +43,7 @@ class Clocks:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._clock = now
-        self._looked_at = 0.0
+        self._looked_at = now()
         self._stood = 0.0
         self._began: float | None = None
         self._last = 0.0
@@ -50,7 +52,7 @@ class Clocks:
         self._first_new: float | None = None
         self._streamed = 0.0
         self._spans = 0
-        self._streamed_until: float | None = None
+        self._span_began: float | None = None
         self._heard = 0.0
         self._heard_at = 0.0
         self._still_since: float | None = None
@@ -58,40 +60,32 @@ class Clocks:
 
     def begin(self) -> None:
         """The request is sent."""
-        self._looked_at = self._clock()
         self._began = self._last = self._heard_at = self._now()
 
     def token(self) -> None:
         """A token of the reply has arrived that was not there before."""
-        self.sign_of_life()
-        if self._streamed_until is None:
-            self._spans += 1
-        else:
-            self._streamed += self._heard_at - self._streamed_until
-        self._streamed_until = self._heard_at
-        if self._first_new is None and self._began is not None:
-            self._first_new = self._heard_at - self._began
+        self._heard_at, self._heard = self._now(), self._counted
+        if self._span_began is None:
+            self._begin_span()
 
     def reopen(self) -> None:
         """The reply is asked for again: what passes until its next token is no streaming."""
-        self._streamed_until = None
+        self._end_span()
 
     def sign_of_life(self) -> None:
-        """A token has arrived, perhaps one that is there already."""
-        self._heard = self._counted
-        self._heard_at = self._now()
-        if self._first_token is None and self._began is not None:
-            self._first_token = self._heard_at - self._began
+        """A token has arrived that is there already."""
+        self._heard_at, self._heard = self._now(), self._counted
+        self._note_first_token()
 
     def stand_still(self) -> None:
         """The reply is paused."""
         self.tick()
-        self._streamed_until = None
+        self._end_span()
         self._still_since = self._now()
 
     def go_on(self) -> None:
         """The reply is not paused any more."""
-        self._streamed_until = None
+        self._end_span()
         if self._still_since is not None:
             self._last = self._heard_at = self._now()
             self._paused += self._last - self._still_since
@@ -142,10 +136,30 @@ class Clocks:
     def _now(self) -> float:
         """Return the time, without that in which the process itself stood still."""
         now = self._clock()
-        passed, self._looked_at = now - self._looked_at, now
-        if self._began is not None and passed > 2 * TICK_S:
-            self._stood += passed
+        if now - self._looked_at > _TOO_LONG_S and self._began is not None:
+            self._stood += now - self._looked_at
+        self._looked_at = now
         return now - self._stood
+
+    def _note_first_token(self) -> None:
+        if self._first_token is None and self._began is not None:
+            self._first_token = self._heard_at - self._began
+
+    def _begin_span(self) -> None:
+        """New tokens begin to come, or do so again."""
+        self._note_first_token()
+        self._span_began = self._heard_at
+        self._spans += 1
+        if self._first_new is None and self._began is not None:
+            self._first_new = self._heard_at - self._began
+
+    def _end_span(self) -> None:
+        self._streamed += self._span
+        self._span_began = None
+
+    @property
+    def _span(self) -> float:
+        return 0.0 if self._span_began is None else self._heard_at - self._span_began
 
     def timing(self, tokens: int | None) -> Timing:
         """Return the figures so far; ``tokens`` is how many new ones came."""
@@ -158,8 +172,8 @@ class Clocks:
 
     def _rate(self, tokens: int) -> float | None:
         """Return tokens a second; of each span that streamed, the first one ends no wait."""
-        timed = tokens - self._spans
-        return timed / self._streamed if timed > 0 and self._streamed > 0 else None
+        timed, streamed = tokens - self._spans, self._streamed + self._span
+        return timed / streamed if timed > 0 and streamed > 0 else None
 
 
 def _reached(seconds: float, limit: float | None) -> bool:
