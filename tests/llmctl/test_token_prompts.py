@@ -14,6 +14,7 @@ from llmctl.backends.chat import ChatBackEnd
 from llmctl.conversation import Message, Options, Prefix, Request
 from llmctl.errors import BelowRequire
 from llmctl.events import Chunk, Guarantee, Strategy
+from llmctl.images import Images
 from llmctl.profiles import PRESETS, Profile
 from llmctl.received import Received
 from llmctl.resume.ladder import Ladder, rungs
@@ -22,6 +23,8 @@ from tests.support.oracle_wire import Feature, Prefill
 from tests.support.processes import Cli
 
 pytestmark = pytest.mark.anyio
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(16)
 
 VLLM = Settings(
     prefill=Prefill.CONTINUE_FINAL_MESSAGE,
@@ -42,9 +45,12 @@ def vllm(server: OracleServer) -> Profile:
 
 @asynccontextmanager
 async def ladder(
-    server: OracleServer, request: Request = ASK, require: Guarantee = Guarantee.TEXT
+    server: OracleServer,
+    request: Request = ASK,
+    require: Guarantee = Guarantee.TEXT,
+    images: Images | None = None,
 ) -> AsyncIterator[Ladder]:
-    made = ChatBackEnd(vllm(server))
+    made = ChatBackEnd(vllm(server), images=images)
     try:
         yield Ladder(made, request, rungs("Go on."), require)
     finally:
@@ -139,6 +145,19 @@ async def test_ids_that_are_not_the_reply_s_are_not_used(spoil: Any) -> None:
             prefix = prefix_of((await whole(of))[:9])
             assert (await gone_on(of, prefix))[1] is Guarantee.TOKEN
             assert (await gone_on(of, spoil(prefix)))[1] is Guarantee.TEXT
+
+
+async def test_a_prompt_with_an_image_is_more_than_its_tokens() -> None:
+    images = Images()
+    asked = Message("user", f"hello length=64 {images.keep('cat.png', PNG)}")
+    request = replace(ASK, messages=(asked,))
+    with OracleServer(VLLM) as server:
+        async with ladder(server, request, images=images) as of:
+            prefix = prefix_of((await whole(of))[:9])
+            assert prefix.ids
+            assert (await gone_on(of, prefix))[1] is Guarantee.TEXT
+        paths = [record.path for record in server.requests]
+    assert set(paths) == {"/v1/chat/completions"}
 
 
 async def test_a_server_that_shortens_the_prompt_is_not_believed() -> None:
