@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from llmctl.batch.lines import Shard
+from llmctl.batch.results import check_output
 from llmctl.conversation import Options
 from llmctl.errors import UsageError
 from llmctl.events import Action
@@ -91,11 +92,12 @@ class Job:
     engine: str = LOCAL
 
     def check(self) -> None:
-        """See that what was asked fits together.
+        """See that what was asked fits together, and that OUTPUT can be one.
 
         Raises:
             UsageError: it does not.
         """
+        check_output(self.results)
         if self.input.exists() and self.results.exists() and self.input.samefile(self.results):
             raise UsageError(f"{self.input} is both INPUT and OUTPUT.", "Choose another OUTPUT.")
         if self.variables and self.template is None:
@@ -113,7 +115,7 @@ class Job:
     @property
     def results(self) -> Path:
         """Where this shard's complete items go."""
-        return self.output.with_name(self.output.name.replace(PLACE, str(self.shard.index)))
+        return self.output.parent / self.output.name.replace(PLACE, str(self.shard.index))
 
     def share(self, whole: float | None) -> float | None:
         """Return this shard's part of something that is the whole job's."""

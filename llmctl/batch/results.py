@@ -7,7 +7,9 @@ the errors file, which is replaced in one step at the end of each run.
 from __future__ import annotations
 
 import json
+import os
 import re
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from llmctl.environment import write_private
 from llmctl.errors import UsageError, reason
 
 _OK = 200
+_ANOTHER = "Choose another OUTPUT."
 _BEGINS = b'{"custom_id":'
 _OURS = re.compile(rb'\{"custom_id": ?("(?:[^"\\]|\\.)*"), ?"response": ?\{"status_code": ?200,')
 
@@ -33,6 +36,39 @@ def errors_path(output: Path) -> Path:
 def state_path(output: Path) -> Path:
     """Return where an output's state is, unless told otherwise."""
     return output.with_name(f"{output.name}.llmctl")
+
+
+def check_output(output: Path) -> None:
+    """See that results can go into a file; nothing is opened or made.
+
+    Raises:
+        UsageError: it, or the errors file beside it, is something else than a file, or there is
+            no folder for it.
+    """
+    is_there = check_file(output)
+    check_file(errors_path(output))
+    folder = Path(os.path.realpath(output)).parent  # where a link leads, the file is made
+    if not is_there and not folder.is_dir():
+        raise UsageError(f"There is no folder {folder}.", "Make it, or choose another OUTPUT.")
+
+
+def check_file(path: Path) -> bool:
+    """See that a file of results is a regular one, or none yet; say whether it is there.
+
+    Raises:
+        UsageError: it is a folder, a device or a pipe.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise UsageError(f"{path} can't be used: {reason(error)}.", _ANOTHER) from error
+    if stat.S_ISDIR(mode):
+        raise UsageError(f"{path} is a folder, and results go into a file.", _ANOTHER)
+    if not stat.S_ISREG(mode):
+        raise UsageError(f"{path} is no regular file.", _ANOTHER)
+    return True
 
 
 def complete_row(row: Row, body: Any, kept: Kept, **facts: Any) -> dict[str, Any]:  # noqa: ANN401

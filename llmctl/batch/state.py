@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -123,6 +124,7 @@ class State:
     """
 
     def __init__(self, folder: Path) -> None:
+        self._was_there = folder.exists()
         self.folder = private_dir(folder)
         self.damaged = 0
         _check_version(folder)
@@ -135,10 +137,21 @@ class State:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the files and give the lease up."""
+        """Close the files and give the lease up; a folder that was made for nothing goes."""
+        is_empty = not self._items.size and not self._ends.size
         self._items.close()
         self._ends.close()
+        if self._was_there or not is_empty:
+            self.lease.release()
+        else:
+            self._remove()
+
+    def _remove(self) -> None:
+        for name in (ITEMS, ENDS, VERSION_FILE):
+            (self.folder / name).unlink(missing_ok=True)
         self.lease.release()
+        with suppress(OSError):  # somebody has put something there
+            self.folder.rmdir()
 
     @property
     def is_new(self) -> bool:

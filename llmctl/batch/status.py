@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from llmctl.batch.lease import Held, look
-from llmctl.batch.results import errors_path, not_results, state_path, whole_lines
+from llmctl.batch.results import check_file, errors_path, not_results, state_path, whole_lines
 from llmctl.batch.state import ITEMS
 from llmctl.errors import UsageError
 
@@ -89,6 +89,7 @@ def _ended(output: Path) -> dict[str, int]:
 
 def _told(path: Path, read: Callable[[Any], Told]) -> Iterator[Told]:
     """Yield what each whole line of a file of results tells; nothing if there is no file."""
+    check_file(path)
     for number, line in whole_lines(path):
         try:
             yield read(json.loads(line))

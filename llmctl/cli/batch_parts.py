@@ -126,8 +126,10 @@ def a_file(output: Path, env: Environment) -> Path:
     """Return where OUTPUT is.
 
     Raises:
-        UsageError: '-' was meant to be stdout.
+        UsageError: '-' was meant to be stdout, or no file is named.
     """
+    if str(output) == ".":  # what an empty text becomes
+        raise UsageError("-o needs the name of a file.", "Write -o FILE.")
     if str(output) == "-":
         raise UsageError("OUTPUT is a file that later runs go on with, not '-'.", "Write -o FILE.")
     return env.resolve(output)
