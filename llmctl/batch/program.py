@@ -41,12 +41,15 @@ from llmctl.batch.setup import KeyFor, fleet_of, recipe_of, rules_of, selections
 from llmctl.batch.state import Changes, State
 from llmctl.batch.stops import SIGNALS, Stage, Stops
 from llmctl.batch.tally import Tally
-from llmctl.batch.watchers import Progress, Quiet
+from llmctl.batch.watchers import Progress, Quiet, WhileRead
 from llmctl.config import Config
 from llmctl.environment import Environment, ExitStatus
 from llmctl.errors import LlmctlError, UsageError
 from llmctl.requests import SEEDS
 from llmctl.tracing import Tracing
+
+NO_READER = "closed pipe"
+"""The cause when nobody reads the events any more; it counts also where nothing is left."""
 
 NAMED = 5
 """Ids that a message names."""
@@ -108,7 +111,7 @@ class Program:
         self._config = config
         self._env = env
         self._key_for = key_for
-        self._progress = progress or Quiet()
+        self._progress = WhileRead(progress or Quiet(), self._no_reader)
         self._tracing = Tracing.of(env)
         self._selections = selections_of(job, config, env)
         if job.engine == RAY and any(each.profile is None for each in self._selections):
@@ -169,7 +172,7 @@ class Program:
             output.sync()
         report = self._report(index, tally)
         self._progress.end(report)
-        return report
+        return self._report(index, tally)  # its reader may have left before the last word
 
     def _tally(self, index: Index) -> Tally:
         return Tally(
@@ -246,6 +249,9 @@ class Program:
     def _no_workers(self, error: LlmctlError) -> None:
         self.stops.move(Stage.CUT, "workers", ExitStatus.INTERNAL_ERROR, error)
 
+    def _no_reader(self) -> None:
+        self.stops.move(Stage.CUT, NO_READER, ExitStatus.CLOSED_PIPE)
+
     def _feed(self, desk: Desk, *, seeded: bool) -> Feed:
         return Feed(
             self._lines,
@@ -260,7 +266,7 @@ class Program:
         stops = self.stops
         left = index.count(Standing.NEW, Standing.STOPPED)
         failed = index.count(Standing.FAILED, Standing.REFUSED)
-        if stops.status is not None and (left or stops.cause == TOO_MANY):
+        if stops.status is not None and (left or stops.cause in {TOO_MANY, NO_READER}):
             return Report(stops.status, tally, stops.cause, stops.error, left)
         if left:  # nothing said so: a fault of the program, which must not look like success
             return Report(ExitStatus.INTERNAL_ERROR, tally, "an internal error", None, left)

@@ -243,5 +243,6 @@ class Scheduler:
 
 
 def _soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
-    """Call something in the loop, from a signal handler or wherever."""
-    loop.call_soon_threadsafe(callback)
+    """Call something in the loop, from a signal handler or wherever; not after its end."""
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(callback)

@@ -36,7 +36,7 @@ _BY_SIGNAL = {
     signal.SIGHUP: ExitStatus.SIGHUP,
 }
 _WEIGHT = (
-    {ExitStatus.SIGINT, ExitStatus.SIGTERM, ExitStatus.SIGHUP},
+    {ExitStatus.SIGINT, ExitStatus.SIGTERM, ExitStatus.SIGHUP, ExitStatus.CLOSED_PIPE},
     {ExitStatus.INTERNAL_ERROR},
     {ExitStatus.REFUSED},
     {ExitStatus.UNREACHABLE},

@@ -89,6 +89,56 @@ class Quiet:
         """Say nothing."""
 
 
+class WhileRead:
+    """Passes on what happens until nobody reads it any more.
+
+    Args:
+        to: is told.
+        gone: called once, when what ``to`` writes into is closed.
+    """
+
+    def __init__(self, to: Progress, gone: Callable[[], None]) -> None:
+        self._to = to
+        self._gone = gone
+        self._is_read = True
+
+    def begin(self, tally: Tally) -> None:
+        """Pass it on."""
+        self._pass(lambda: self._to.begin(tally))
+
+    def ended(self, item: Item, standing: str, cause: str | None) -> None:
+        """Pass it on."""
+        self._pass(lambda: self._to.ended(item, standing, cause))
+
+    def note(self, text: str) -> None:
+        """Pass it on."""
+        self._pass(lambda: self._to.note(text))
+
+    async def watch(self, tally: Tally, fleet: Fleet) -> None:
+        """Let it look."""
+        try:
+            await self._to.watch(tally, fleet)
+        except BrokenPipeError:
+            self._left()
+
+    def end(self, report: Ended) -> None:
+        """Pass it on."""
+        self._pass(lambda: self._to.end(report))
+
+    def _pass(self, tell: Callable[[], None]) -> None:
+        if not self._is_read:
+            return
+        try:
+            tell()
+        except BrokenPipeError:
+            self._left()
+
+    def _left(self) -> None:
+        if self._is_read:
+            self._is_read = False
+            self._gone()
+
+
 class Lines(Quiet):
     """A line now and then, for a log or a pipe.
 
