@@ -136,7 +136,7 @@ class Lease:
         if held is None:
             return
         if held.is_live:
-            raise _busy(held)
+            raise busy(held)
         aside = mine.with_name(f"{mine.name}-old")
         try:
             self._path.rename(aside)
@@ -158,7 +158,7 @@ class Lease:
         if held is None and self._path.parent.exists():
             raise BatchBusy("Another process has taken this batch over, and left it again.")
         if held is not None and held.owner != self._owner:
-            raise _busy(held)
+            raise busy(held)
         os.utime(self._path)
 
     def release(self) -> None:
@@ -200,7 +200,8 @@ def _read(path: Path) -> Owner | None:
         return Owner("", "", 0, 0.0)  # damaged: somebody's, silent from now on
 
 
-def _busy(held: Held) -> BatchBusy:
+def busy(held: Held) -> BatchBusy:
+    """Return what is said where another process has the lease."""
     owner = held.owner
     return BatchBusy(
         f"Another process works on this batch: pid {owner.pid} on {owner.host},"

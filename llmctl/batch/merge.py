@@ -4,11 +4,15 @@ Takes outputs of shards, each with the errors file beside it, and OpenAI's own r
 line counts as complete if it has a response with status 200. Of several lines for one item a
 complete one wins over others, and the first over later ones. Where a line begins in its file
 is all that is remembered, on disk.
+
+What is written over is lost, so an output that is there already must be in the merge: as one of
+the sources, or because the sources have all its complete lines, as when shards have gone on since.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -17,8 +21,16 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from llmctl.batch.forms import id_of_line
+from llmctl.batch.lease import busy, look
 from llmctl.batch.lines import BadLine, InputLines
-from llmctl.batch.results import errors_path, is_complete, is_torn
+from llmctl.batch.results import (
+    check_file,
+    check_output,
+    errors_path,
+    is_complete,
+    is_torn,
+    state_path,
+)
 from llmctl.environment import write_private
 from llmctl.errors import UsageError, reason
 
@@ -49,12 +61,18 @@ def merge(sources: Sequence[Path], output: Path, *, order: Path | None = None) -
         order: the input, whose order is wanted; None keeps the order of the sources.
 
     Raises:
-        UsageError: a file can't be read, or holds something else.
+        UsageError: a file can't be read, or holds something else; the output has lines of its own.
+        BatchBusy: a process appends to the output.
     """
+    check_output(output)
+    holder = look(state_path(output))
+    if holder is not None and holder.is_live:
+        raise busy(holder)
     with ExitStack() as stack:
         places = stack.enter_context(_Places())
         files = [stack.enter_context(_opened(path)) for path in _with_errors(sources)]
         twice = sum(_take(places, number, file) for number, file in enumerate(files))
+        _check_old(places, files, output)
         missing = 0 if order is None else _put_in_order(places, order)
         write_private(output, _lines(places, files, complete=True))
         write_private(errors_path(output), _lines(places, files, complete=False))
@@ -90,6 +108,11 @@ class _Places:
             )
         return found is not None
 
+    def find(self, id_: str) -> tuple[int, int] | None:
+        """Return file and place of an item's line, None if there is no such item."""
+        found = self._db.execute("SELECT file, at FROM place WHERE id=?", (id_,)).fetchone()
+        return None if found is None else (int(found[0]), int(found[1]))
+
     def rank(self, id_: str, rank: int) -> bool:
         """Set where an item stands; say whether there is such an item."""
         changed = self._db.execute("UPDATE place SET rank=? WHERE id=?", (rank, id_))
@@ -117,6 +140,7 @@ def _with_errors(sources: Sequence[Path]) -> list[Path]:
 
 
 def _opened(path: Path) -> BinaryIO:
+    check_file(path, "Name files that 'llmctl batch' has written.")  # lines are read again by place
     try:
         return path.open("rb")
     except OSError as error:
@@ -132,6 +156,40 @@ def _take(places: _Places, number: int, file: BinaryIO) -> int:
             twice += places.put(id_, number, at, complete=complete)
         at += len(line)
     return twice
+
+
+def _check_old(places: _Places, files: Sequence[BinaryIO], output: Path) -> None:
+    """See that nothing is lost with what the merge writes over.
+
+    Raises:
+        UsageError: a file has lines of its own.
+    """
+    sources = [os.fstat(file.fileno()) for file in files]
+    for path, complete in ((output, True), (errors_path(output), False)):
+        if not path.exists() or any(os.path.samestat(path.stat(), source) for source in sources):
+            continue
+        with path.open("rb") as old:
+            if not all(_is_in(places, files, line, complete=complete) for line in old):
+                raise UsageError(
+                    f"{path} is there already, and is not among the files to merge.",
+                    "Name it among them to keep its items, or choose another OUTPUT.",
+                )
+
+
+def _is_in(places: _Places, files: Sequence[BinaryIO], line: bytes, *, complete: bool) -> bool:
+    """Say whether a merge has this line, if it is of a complete item; else, whether the item."""
+    if not line.strip():
+        return True
+    try:
+        id_, _ = _what(line, "")
+    except UsageError:
+        return False
+    found = places.find(id_)
+    if found is None or not complete:
+        return found is not None
+    file, at = found
+    files[file].seek(at)
+    return files[file].readline().rstrip(b"\n") == line.rstrip(b"\n")
 
 
 def _what(line: bytes, name: str) -> tuple[str, bool]:

@@ -52,8 +52,12 @@ def check_output(output: Path) -> None:
         raise UsageError(f"There is no folder {folder}.", "Make it, or choose another OUTPUT.")
 
 
-def check_file(path: Path) -> bool:
+def check_file(path: Path, hint: str = _ANOTHER) -> bool:
     """See that a file of results is a regular one, or none yet; say whether it is there.
+
+    Args:
+        path: the file.
+        hint: what to do where it is not.
 
     Raises:
         UsageError: it is a folder, a device or a pipe.
@@ -63,11 +67,11 @@ def check_file(path: Path) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise UsageError(f"{path} can't be used: {reason(error)}.", _ANOTHER) from error
+        raise UsageError(f"{path} can't be used: {reason(error)}.", hint) from error
     if stat.S_ISDIR(mode):
-        raise UsageError(f"{path} is a folder, and results go into a file.", _ANOTHER)
+        raise UsageError(f"{path} is a folder, and results go into a file.", hint)
     if not stat.S_ISREG(mode):
-        raise UsageError(f"{path} is no regular file.", _ANOTHER)
+        raise UsageError(f"{path} is no regular file.", hint)
     return True
 
 

@@ -89,7 +89,7 @@ def _ended(output: Path) -> dict[str, int]:
 
 def _told(path: Path, read: Callable[[Any], Told]) -> Iterator[Told]:
     """Yield what each whole line of a file of results tells; nothing if there is no file."""
-    check_file(path)
+    check_file(path, "Name the OUTPUT of 'llmctl batch'.")
     for number, line in whole_lines(path):
         try:
             yield read(json.loads(line))
