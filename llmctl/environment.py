@@ -231,10 +231,11 @@ def write_private(path: Path, content: str | bytes | Iterable[bytes]) -> None:
         content: all of it, or its parts, which are taken as they are written.
 
     Raises:
-        OSError: it can't be written; the file is as it was.
+        OSError: it can't be written, or is there and no regular file; it is as it was.
     """
     parts = [content.encode()] if isinstance(content, str) else content
-    target = path.resolve()
+    _check_replaceable(path)
+    target = Path(os.path.realpath(path))
     private_dir(target.parent)
     try:
         descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
@@ -251,6 +252,18 @@ def write_private(path: Path, content: str | bytes | Iterable[bytes]) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def _check_replaceable(path: Path) -> None:
+    """See that a file may take the place of what is there, if anything is."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise FileExistsError(errno.EEXIST, "It is no regular file", str(path))
 
 
 def _open_owner_only(path: str, flags: int) -> int:

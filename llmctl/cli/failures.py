@@ -17,7 +17,14 @@ from llmctl.keys import redact
 _SUGGESTION = re.compile(r" (?:Did you mean|\(Possible options:) (?P<names>.*)$", re.DOTALL)
 
 # What the system says of a place that a person chose badly; all else is trouble with the disk.
-_BAD_PLACE = {errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, *CANT_BE_WRITTEN}
+_BAD_PLACE = {
+    errno.ENOENT,
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ELOOP,
+    *CANT_BE_WRITTEN,
+}
 
 _PLACE = "Name another place; 'llmctl doctor' looks at those that are in use."
 _DISK = "Check the place and the disk; 'llmctl doctor' looks at what it uses itself."

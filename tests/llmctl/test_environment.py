@@ -67,6 +67,35 @@ def test_replacing_follows_a_symbolic_link(tmp_path: Path) -> None:
     assert target.read_text() == "new"
 
 
+@pytest.mark.parametrize("kind", ["fifo", "device", "folder", "link to a fifo"])
+def test_only_a_file_is_replaced(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "there"
+    match kind:
+        case "fifo":
+            os.mkfifo(path)
+        case "device":
+            try:
+                os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+            except PermissionError:
+                pytest.skip("only root makes devices")
+        case "folder":
+            path.mkdir()
+        case _:
+            os.mkfifo(tmp_path / "target")
+            path.symlink_to("target")
+    before = {each.name: each.lstat().st_mode for each in tmp_path.iterdir()}
+    with pytest.raises(OSError, match=r"regular file|Is a directory") as told:
+        write_private(path, "new")
+    assert told.value.filename == str(path)
+    assert {each.name: each.lstat().st_mode for each in tmp_path.iterdir()} == before
+
+
+def test_a_link_that_leads_in_a_circle_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("a")
+    with pytest.raises(OSError, match="Too many levels of symbolic links"):
+        write_private(tmp_path / "a", "new")
+
+
 def test_a_failed_replacement_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "f"
     write_private(path, "old")
