@@ -30,6 +30,7 @@ from llmctl.batch.lines import InputLines
 from llmctl.batch.notices import noticed
 from llmctl.batch.outcome import TOO_MANY, Outcomes
 from llmctl.batch.results import (
+    Failures,
     drop_changed,
     open_output,
     recall_complete,
@@ -65,6 +66,7 @@ class Report:
         cause: why it stopped before all was done; None if it did not.
         error: the fault that stopped it, if it was one.
         left: items that still have work to be done.
+        failures: what is to be said of the items that failed; None if there are none.
     """
 
     status: int
@@ -72,6 +74,7 @@ class Report:
     cause: str | None = None
     error: LlmctlError | None = None
     left: int = 0
+    failures: Failures | None = None
 
 
 class Arrived:
@@ -168,11 +171,10 @@ class Program:
             if cluster is not None:
                 cluster.close()
             self._tracing.close()
-            write_errors(self.job.results, index, state.ended)
+            failures = write_errors(self.job.results, index, state.ended)
             output.sync()
-        report = self._report(index, tally)
-        self._progress.end(report)
-        return self._report(index, tally)  # its reader may have left before the last word
+        self._progress.end(self._report(index, tally, failures))
+        return self._report(index, tally, failures)  # its reader may have left before the last word
 
     def _tally(self, index: Index) -> Tally:
         return Tally(
@@ -262,15 +264,18 @@ class Program:
             retry_failed=self.job.retry_failed,
         )
 
-    def _report(self, index: Index, tally: Tally) -> Report:
+    def _report(self, index: Index, tally: Tally, failures: Failures | None) -> Report:
         stops = self.stops
         left = index.count(Standing.NEW, Standing.STOPPED)
         failed = index.count(Standing.FAILED, Standing.REFUSED)
         if stops.status is not None and (left or stops.cause in {TOO_MANY, NO_READER}):
-            return Report(stops.status, tally, stops.cause, stops.error, left)
+            return Report(stops.status, tally, stops.cause, stops.error, left, failures)
         if left:  # nothing said so: a fault of the program, which must not look like success
-            return Report(ExitStatus.INTERNAL_ERROR, tally, "an internal error", None, left)
-        return Report(ExitStatus.SOME_FAILED if failed else ExitStatus.OK, tally)
+            return Report(
+                ExitStatus.INTERNAL_ERROR, tally, "an internal error", None, left, failures
+            )
+        status = ExitStatus.SOME_FAILED if failed else ExitStatus.OK
+        return Report(status, tally, failures=failures)
 
     def _alive(self) -> None:
         """End the reading of the input when a signal has come."""

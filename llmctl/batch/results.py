@@ -10,7 +10,9 @@ import json
 import os
 import re
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from llmctl.environment import write_private
 from llmctl.errors import UsageError, reason
 
 _OK = 200
+_REASONS = 1000
 _ANOTHER = "Choose another OUTPUT."
 _BEGINS = b'{"custom_id":'
 _OURS = re.compile(rb'\{"custom_id": ?("(?:[^"\\]|\\.)*"), ?"response": ?\{"status_code": ?200,')
@@ -184,10 +187,49 @@ def drop_changed(output: Path, index: Index) -> None:
     write_private(output, (line for _, line in whole_lines(output) if stays(line)))
 
 
-def write_errors(output: Path, index: Index, ended: Callable[[int], Ended]) -> None:
-    """Replace the errors file by how the incomplete items stand, in input order."""
-    rows = (failed_row(ended(at)) for at in index.ends())
-    write_private(errors_path(output), (f"{as_line(row)}\n".encode() for row in rows))
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """What is to be said of the items that failed.
+
+    Attributes:
+        file: the errors file, with every reason.
+        items: how many failed.
+        reason: the most frequent one, a sentence.
+        alike: how many failed for that reason.
+    """
+
+    file: Path
+    items: int
+    reason: str
+    alike: int
+
+
+def write_errors(output: Path, index: Index, ended: Callable[[int], Ended]) -> Failures | None:
+    """Replace the errors file by how the incomplete items stand, in input order.
+
+    Returns:
+        What is to be said of those that failed; None if there are none.
+    """
+    file = errors_path(output)
+    reasons: Counter[str] = Counter()
+    items = 0
+
+    def lines() -> Iterator[bytes]:
+        nonlocal items
+        for end in map(ended, index.ends()):
+            if end.standing is not Standing.STOPPED:
+                items += 1
+                _count(reasons, (end.error or {}).get("message") or f"It ended as {end.cause}.")
+            yield f"{as_line(failed_row(end))}\n".encode()
+
+    write_private(file, lines())
+    return Failures(file, items, *reasons.most_common(1)[0]) if reasons else None
+
+
+def _count(reasons: Counter[str], reason: str) -> None:
+    """Count a reason; of a great many different ones only the first, for memory's sake."""
+    if reason in reasons or len(reasons) < _REASONS:
+        reasons[reason] += 1
 
 
 def as_line(row: Any) -> str:  # noqa: ANN401  (JSON)

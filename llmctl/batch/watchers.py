@@ -12,6 +12,7 @@ import anyio
 
 from llmctl.batch.attempt import Item
 from llmctl.batch.endpoint import Fleet
+from llmctl.batch.results import Failures
 from llmctl.batch.tally import Tally
 from llmctl.environment import Environment
 from llmctl.errors import LlmctlError
@@ -49,6 +50,10 @@ class Ended(Protocol):
     @property
     def left(self) -> int:
         """Items that still have work to be done."""
+
+    @property
+    def failures(self) -> Failures | None:
+        """What is to be said of the items that failed."""
 
 
 class Progress(Protocol):
@@ -153,7 +158,7 @@ class Lines(Quiet):
     def begin(self, tally: Tally) -> None:
         """Say how much there is to do."""
         before = f", {tally.before:,} complete already" if tally.before else ""
-        self._say(f"batch: {tally.total:,} items{before}")
+        self._say(f"batch: {counted(tally.total, 'item')}{before}")
 
     def note(self, text: str) -> None:
         """Say it, once."""
@@ -174,6 +179,9 @@ class Lines(Quiet):
             self._say(f"llmctl: {report.error.message}")
             if report.error.hint:
                 self._say(f"hint: {report.error.hint}")
+        elif report.failures is not None:
+            self._say(f"llmctl: {_failed(report.failures)}")
+            self._say(f"hint: {report.failures.file} has every reason.")
 
 
 class Bar(Lines):
@@ -257,9 +265,11 @@ class Events(Quiet):
     def end(self, report: Ended) -> None:
         """Tell what came of it."""
         error = None if report.error is None else report.error.as_problem().as_json()
+        failures = report.failures
         self._tell(
             "finished", exit_code=int(report.status), cause=report.cause, left=report.left,
-            error=error, **report.tally.as_json(),
+            error=error, reason=failures and failures.reason,
+            errors_file=failures and str(failures.file), **report.tally.as_json(),
         )  # fmt: skip
 
     def _tell(self, kind: str, **fields: Any) -> None:  # noqa: ANN401  (JSON)
@@ -298,6 +308,22 @@ def summary(report: Ended) -> str:
     parts += [f"stopped by {report.cause}"] if report.cause else []
     parts += [f"${tally.cost:,.4f}"] if tally.cost is not None else []
     return ", ".join(parts)
+
+
+def _failed(failures: Failures) -> str:
+    """Return why most items failed."""
+    alike, items = failures.alike, counted(failures.items, "item")
+    which = f"{items} failed" if alike == failures.items else f"{alike:,} of {items} that failed"
+    return f"{which}: {failures.reason}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return how many there are of something.
+
+    >>> counted(1, "item"), counted(1200, "item")
+    ('1 item', '1,200 items')
+    """
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def duration(seconds: float) -> str:

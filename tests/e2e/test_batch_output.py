@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.batches import Batch, vllm
-from tests.support.oracle_server import OracleServer
+from tests.support.batches import Batch, prompt, vllm
+from tests.support.oracle_server import Fault, OracleServer, Script
 from tests.support.processes import Finished
 
 pytestmark = pytest.mark.slow
@@ -131,3 +131,40 @@ def test_an_output_that_is_a_link_to_a_file_stays_one(batch: Batch, tmp_path: Pa
     assert batch.rows() == [row for row in batch.rows() if row["response"]["status_code"] == 200]
     assert len(target.read_text().splitlines()) == 2
     batch.assert_complete()
+
+
+def test_failed_items_say_why_and_where_the_reasons_are(batch: Batch, server: OracleServer) -> None:
+    batch.write(range(5))
+    faults = {0: "no", 1: "never \x1b[31mthis\nnor that", 2: "never \x1b[31mthis\nnor that"}
+    server.enqueue(
+        *(
+            Script(fault=Fault("http", status=400, message=said), match=prompt(n, 5))
+            for n, said in faults.items()
+        )
+    )
+    done = batch.run("--canary", "0", "--concurrency", "1")
+    assert done.returncode == 8
+    _, summary, why, hint = done.errors.splitlines()
+    assert summary == "batch: 2 of 5 complete, 3 failed"
+    assert why.startswith("llmctl: 2 of 3 items that failed: ")
+    assert "never [31mthis nor that" in why
+    assert hint.startswith("hint: ")
+    assert str(batch.errors_file) in hint
+    again = batch.run()  # what was refused is left alone, and said again
+    assert again.returncode == 8
+    assert again.errors.splitlines()[-2:] == [why, hint]
+    done = batch.run("--retry-failed")
+    assert done.returncode == 0
+    assert "hint" not in done.errors
+
+
+def test_one_failed_item_is_one_item(batch: Batch, server: OracleServer) -> None:
+    batch.write([0])
+    server.enqueue(Script(fault=Fault("http", status=400, message="no"), match=prompt(0, 5)))
+    done = batch.run()
+    assert done.returncode == 8
+    assert done.errors.splitlines()[0] == "batch: 1 item"
+    assert "llmctl: 1 item failed: " in done.errors
+    said = batch.run("--json").text.splitlines()[-1]
+    assert '"errors_file"' in said
+    assert '"reason"' in said
