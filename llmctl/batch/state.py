@@ -173,7 +173,7 @@ class State:
     def compare(self, index: Index) -> Changes:
         """Say where the input differs from what earlier runs had; known items are filed."""
         changes = Changes()
-        for _, (id_, digest) in self._records(ITEMS, _item):
+        for _, (id_, digest) in self._records(ITEMS, item_of):
             known = index.find(id_)
             if known is None:
                 _note(changes.removed, id_)
@@ -262,7 +262,8 @@ def _check_version(folder: Path) -> None:
         raise UsageError(f"The state in {folder} was written by a newer llmctl.", "Upgrade llmctl.")
 
 
-def _item(record: Any) -> tuple[str, str]:  # noqa: ANN401  (JSON)
+def item_of(record: Any) -> tuple[str, str]:  # noqa: ANN401  (JSON)
+    """Return id and digest of an item that the state knows."""
     id_, digest = record
     return str(id_), str(digest)
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from llmctl.batch.index import Index
 from llmctl.batch.lease import Held, look
+from llmctl.batch.records import DAMAGE
 from llmctl.batch.results import check_file, errors_path, not_results, state_path, whole_lines
-from llmctl.batch.state import ITEMS
+from llmctl.batch.state import ITEMS, item_of
 from llmctl.errors import UsageError
 
 Told = TypeVar("Told")
@@ -23,9 +26,10 @@ class BatchStatus:
 
     Attributes:
         items: how many the state knows; None where there is no state.
-        complete: lines in the output.
+        complete: items that have a line in the output.
         ended: how the last run left the others, by the word for it.
         tokens: of the replies that are complete, as their servers counted them.
+        uncounted: complete items whose server did not say.
         holder: the process that works on it.
     """
 
@@ -33,6 +37,7 @@ class BatchStatus:
     complete: int
     ended: dict[str, int] = field(default_factory=dict)
     tokens: int = 0
+    uncounted: int = 0
     holder: Held | None = None
 
     @property
@@ -47,7 +52,7 @@ class BatchStatus:
             "items": self.items,
             "complete": self.complete,
             "ended": self.ended,
-            "completion_tokens": self.tokens,
+            "completion_tokens": None if self.uncounted else self.tokens,
             "live": None
             if owner is None or self.holder is None
             else {
@@ -72,13 +77,34 @@ def status_of(output: Path, state: Path | None = None) -> BatchStatus:
     folder = state or state_path(output)
     if not output.exists() and not folder.exists():
         raise UsageError(f"There is no batch {output}.", "Name the OUTPUT of 'llmctl batch'.")
-    complete = tokens = 0
-    for used in _told(output, lambda row: row["response"]["body"].get("usage") or {}):
-        complete += 1
-        tokens += used.get("completion_tokens") or used.get("output_tokens") or 0
-    items = folder / ITEMS
-    known = sum(1 for _ in whole_lines(items)) if items.exists() else None
-    return BatchStatus(known, complete, _ended(output), tokens, look(folder))
+    complete = tokens = uncounted = 0
+    with Index() as index:
+        items = _known(folder / ITEMS, index)
+        for id_, used in _told(output, _complete):
+            if items is not None and index.find(id_) is None:
+                continue  # of a line that the input does not have any more
+            complete += 1
+            tokens += used or 0
+            uncounted += used is None
+    return BatchStatus(items, complete, _ended(output), tokens, uncounted, look(folder))
+
+
+def _known(path: Path, index: Index) -> int | None:
+    """Put the items that a state knows into the index; return how many, None without a state."""
+    if not path.exists():
+        return None
+    for number, line in whole_lines(path):
+        with suppress(*DAMAGE):  # passed over, as by a run
+            id_, digest = item_of(json.loads(line))
+            index.add(id_, number, digest.encode())
+    return index.count()
+
+
+def _complete(row: Any) -> tuple[str, int | None]:  # noqa: ANN401  (JSON)
+    """Return a complete item's id, and its reply's tokens where the server has counted them."""
+    usage = row["response"]["body"].get("usage") or {}
+    counts = (usage.get("completion_tokens"), usage.get("output_tokens"))
+    return str(row["custom_id"]), next((count for count in counts if count is not None), None)
 
 
 def _ended(output: Path) -> dict[str, int]:

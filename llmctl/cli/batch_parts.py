@@ -17,7 +17,7 @@ from llmctl.batch.merge import Merged
 from llmctl.batch.program import Program
 from llmctl.batch.rules import DEFAULT_SHARE
 from llmctl.batch.status import BatchStatus
-from llmctl.batch.watchers import Bar, Events, Lines, Progress
+from llmctl.batch.watchers import Bar, Events, Lines, Progress, counted
 from llmctl.cli.invocation import Invocation
 from llmctl.config import Config
 from llmctl.environment import DIRECTORY_MODE, Environment, open_private
@@ -201,7 +201,9 @@ def choice(text: str, option: str, among: tuple[str, ...]) -> str:
 def status_words(status: BatchStatus) -> str:
     """Return how a batch stands, for people."""
     of = "" if status.items is None else f" of {status.items:,}"
-    lines = [f"{status.complete:,}{of} complete, {status.tokens:,} tokens"]
+    tokens = ("at least " if status.uncounted else "") + counted(status.tokens, "token")
+    is_known = status.uncounted < status.complete or not status.complete
+    lines = [f"{status.complete:,}{of} complete" + (f", {tokens}" if is_known else "")]
     lines += [f"{count:,} {standing}" for standing, count in status.ended.items()]
     if status.holder is not None:
         owner, silent_s = status.holder.owner, status.holder.silent_s

@@ -80,6 +80,8 @@ def test_new_lines_are_new_work_changed_ones_are_not_taken(
     assert server.counters.requests == asked + 7
     assert len(batch.rows()) == 8
     assert batch.run().returncode == 0
+    status = batch.cli.run("batch", "status", str(batch.output)).text
+    assert status.startswith("7 of 7 complete, ")
 
 
 def test_without_its_state_what_is_complete_counts(batch: Batch, server: OracleServer) -> None:
