@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from llmctl.conversation import Options
+from llmctl.counts import counted
 from llmctl.events import (
     BEHIND,
     End,
@@ -21,7 +22,7 @@ from llmctl.events import (
 def at(position: Position) -> str:
     """Say where: in tokens where they are known, else in characters."""
     if position.tokens is None:
-        return f"{position.chars:,} chars"
+        return counted(position.chars, "char")
     return f"{position.tokens:,} tok"
 
 
@@ -78,8 +79,9 @@ class Talk:
 
 def _sentence(finished: Finished, *, saved: bool) -> str | None:
     where = at(finished.position)
+    is_or_are = "is" if where.startswith("1 ") else "are"
     if finished.problem is not None:
-        kept = f" {where} of the reply are kept." if finished.resumable and saved else ""
+        kept = f" {where} of the reply {is_or_are} kept." if finished.resumable and saved else ""
         return finished.problem.message + (kept if finished.position.chars else "")
     match finished.end:
         case End.TOKEN_LIMIT:

@@ -109,14 +109,16 @@ def _state(reply: InFlight) -> str:
 
 def _batch(batch: notices.Running) -> Task:
     status = batch.status
-    of = "" if status.items is None else f"/{status.items}"
+    total = status.complete if status.items is None else status.items
+    of = "" if status.items is None else f"/{total}"
+    noun = "item" if total == 1 else "items"
     return Task(
         pid=batch.owner.pid,
         what="batch",
         id=str(batch.output),
         state="running",
         tokens=status.tokens,
-        done=f"{status.complete}{of} items",
+        done=f"{status.complete}{of} {noun}",
         since=batch.owner.since,
         model="",
         about=str(batch.output),

@@ -9,6 +9,7 @@ from llmctl.batch.forms import Recipe, row_of
 from llmctl.batch.index import Index
 from llmctl.batch.lines import BadLine, InputLines
 from llmctl.batch.row import Row
+from llmctl.counts import counted
 from llmctl.errors import UsageError
 
 CHARS_PER_TOKEN = 4
@@ -81,8 +82,9 @@ def _refuse(lines: InputLines, census: Census, faults: int) -> None:
     if faults:
         told = "\n  ".join(census.faults)
         more = f"\n  and {faults - _TOLD} more" if faults > _TOLD else ""
-        what = "1 line" if faults == 1 else f"{faults} lines"
-        message = f"{lines.path.name} has {what} that can't be used:\n  {told}{more}"
+        message = (
+            f"{lines.path.name} has {counted(faults, 'line')} that can't be used:\n  {told}{more}"
+        )
         raise UsageError(message, "Mend them; nothing was sent or spent.")
     if not census.rows and lines.is_whole:
         raise UsageError(f"{lines.path.name} has no requests.", "Write one a line: text or JSON.")

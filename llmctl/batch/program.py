@@ -44,6 +44,7 @@ from llmctl.batch.stops import SIGNALS, Stage, Stops
 from llmctl.batch.tally import Tally
 from llmctl.batch.watchers import Progress, Quiet, WhileRead
 from llmctl.config import Config
+from llmctl.counts import counted
 from llmctl.environment import Environment, ExitStatus
 from llmctl.errors import LlmctlError, UsageError
 from llmctl.requests import SEEDS
@@ -162,7 +163,9 @@ class Program:
         tally = self._tally(index)
         self._progress.begin(tally)
         if state.damaged:
-            self._progress.note(f"{state.damaged} damaged records in {state.folder} do not count")
+            records = counted(state.damaged, "damaged record")
+            do = "does" if state.damaged == 1 else "do"
+            self._progress.note(f"{records} in {state.folder} {do} not count")
         desk = Desk(state, index, output, self._progress)
         cluster = self._cluster()
         try:

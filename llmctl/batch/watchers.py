@@ -14,6 +14,7 @@ from llmctl.batch.attempt import Item
 from llmctl.batch.endpoint import Fleet
 from llmctl.batch.results import Failures
 from llmctl.batch.tally import Tally
+from llmctl.counts import counted
 from llmctl.environment import Environment
 from llmctl.errors import LlmctlError
 
@@ -315,15 +316,6 @@ def _failed(failures: Failures) -> str:
     alike, items = failures.alike, counted(failures.items, "item")
     which = f"{items} failed" if alike == failures.items else f"{alike:,} of {items} that failed"
     return f"{which}: {failures.reason}"
-
-
-def counted(number: int, noun: str) -> str:
-    """Return how many there are of something.
-
-    >>> counted(1, "item"), counted(1200, "item")
-    ('1 item', '1,200 items')
-    """
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def duration(seconds: float) -> str:

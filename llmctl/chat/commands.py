@@ -16,6 +16,7 @@ from llmctl.chat.keyboard import KEYS
 from llmctl.chat.on_records import OnRecords
 from llmctl.chat.on_replies import OnReplies
 from llmctl.clocks import Limits
+from llmctl.counts import counted
 from llmctl.durations import parse_duration
 from llmctl.errors import LlmctlError, UsageError
 from llmctl.markers import parse_markers
@@ -161,7 +162,7 @@ class Commands(OnReplies, OnRecords):
         said, unfinished = len(chat.history.messages), chat.history.unfinished
         if unfinished is not None:
             said = len(unfinished.recorded.header.request.messages) + 1
-        chat.desk.say(f"conversation {chat.history.id}: {said} messages{spent}")
+        chat.desk.say(f"conversation {chat.history.id}: {counted(said, 'message')}{spent}")
         if chat.replies.last is not None:
             chat.desk.say(f"last reply: {', '.join(figures(chat.replies.last))}")
 

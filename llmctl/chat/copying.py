@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 
+from llmctl.counts import counted
 from llmctl.environment import Environment
 from llmctl.terminal.clipboard import LONGEST, osc52
 
@@ -34,7 +35,7 @@ def copy(text: str, env: Environment, write: Callable[[str], object], *, plain: 
     Raises:
         OSError: no file could be written either.
     """
-    size = f"{len(text):,} characters"
+    size = counted(len(text), "character")
     if env.variable("TMUX") and _tmux_takes(text, env):
         return f"copied {size} to tmux's buffer and its terminal's clipboard"
     if plain or not _may_have_clipboard(text, env):

@@ -11,6 +11,7 @@ from llmctl.chat.copying import copy
 from llmctl.chat.history import History
 from llmctl.chat.keyboard import as_typed
 from llmctl.chat.parts import OnChat
+from llmctl.counts import plural
 from llmctl.environment import open_private
 from llmctl.errors import UsageError, reason
 from llmctl.export import FORMS, exported
@@ -153,14 +154,10 @@ def _last(texts: list[str], number: str, noun: str) -> str:
     if number and not (number.isdecimal() and int(number)):
         raise UsageError(f"'{number}' is no number.", f"1 is the last {noun}.")
     if len(texts) < int(number or 1):
-        only = f"is one {noun}" if len(texts) == 1 else f"are {len(texts) or 'no'} {_plural(noun)}"
+        only = f"is one {noun}" if len(texts) == 1 else f"are {len(texts) or 'no'} {plural(noun)}"
         hint = f"1 is the last {noun}." if texts else "Type a message."
         raise UsageError(f"There {only}.", hint)
     return texts[-int(number or 1)]
-
-
-def _plural(noun: str) -> str:
-    return f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
 
 
 def _write_file(path: Path, text: str, *, force: bool) -> None:

@@ -17,9 +17,10 @@ from llmctl.batch.merge import Merged
 from llmctl.batch.program import Program
 from llmctl.batch.rules import DEFAULT_SHARE
 from llmctl.batch.status import BatchStatus
-from llmctl.batch.watchers import Bar, Events, Lines, Progress, counted
+from llmctl.batch.watchers import Bar, Events, Lines, Progress
 from llmctl.cli.invocation import Invocation
 from llmctl.config import Config
+from llmctl.counts import counted
 from llmctl.environment import DIRECTORY_MODE, Environment, open_private
 from llmctl.errors import UsageError, reason
 from llmctl.prices import Prices
@@ -79,12 +80,13 @@ def estimate(census: Census, complete: int, job: Job, *, as_json: bool) -> str:
                 "max_cost": cost,
             }
         )
-    lines = [f"{census.rows:,} items, {complete:,} complete already"]
-    lines.append(f"about {census.prompt_tokens:,} prompt tokens")
+    lines = [f"{counted(census.rows, 'item')}, {complete:,} complete already"]
+    lines.append(f"about {counted(census.prompt_tokens, 'prompt token')}")
     if most is None:
-        lines.append(f"no bound on the replies of {census.unbounded:,} items (--max-tokens)")
+        unbounded = counted(census.unbounded, "item")
+        lines.append(f"no bound on the replies of {unbounded} (--max-tokens)")
     else:
-        lines.append(f"at most {most:,} tokens of replies")
+        lines.append(f"at most {counted(most, 'token')} of replies")
     if cost is not None:
         lines.append(f"at most ${cost:,.2f} for all items")
     return "\n".join(lines)
@@ -228,6 +230,10 @@ def ordering(order: str, source: Path | None, env: Environment) -> Path | None:
 def merge_words(merged: Merged) -> str:
     """Return what came of a merge, for people."""
     parts = [f"{merged.complete:,} complete", f"{merged.failed:,} failed"]
-    parts += [f"{merged.twice:,} lines for items that were there already"] if merged.twice else []
-    parts += [f"{merged.missing:,} items have no line"] if merged.missing else []
+    if merged.twice:
+        whose = "an item that was" if merged.twice == 1 else "items that were"
+        parts.append(f"{counted(merged.twice, 'line')} for {whose} there already")
+    if merged.missing:
+        have = "has" if merged.missing == 1 else "have"
+        parts.append(f"{counted(merged.missing, 'item')} {have} no line")
     return "merge: " + ", ".join(parts)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from llmctl.cli.invocation import here, new_app
+from llmctl.counts import counted
 from llmctl.doctor import Finding, State, examine
 from llmctl.environment import Environment, ExitStatus
 
@@ -51,7 +52,8 @@ def _repair(env: Environment) -> None:
         return
     done = repair(path)
     env.note(
-        f"saved {done.messages} messages of {done.conversations} conversations;"
+        f"saved {counted(done.messages, 'message')}"
+        f" of {counted(done.conversations, 'conversation')};"
         f" the damaged file is {done.aside}"
     )
 

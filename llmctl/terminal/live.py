@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llmctl.counts import counted
 from llmctl.terminal.markdown.stream import Markdown
 from llmctl.terminal.markdown.wrap import Wrap
 from llmctl.terminal.sanitizer import sanitize
@@ -67,6 +68,6 @@ class Live:
         """Return the one row that is left of reasoning that is done."""
         if not self._thought:
             return []
-        row = f"· thought for {self._thought:,} characters"
+        row = f"· thought for {counted(self._thought, 'character')}"
         self._thought, self._thinking = 0, Wrap(max(1, self._columns - 1))
         return [(row, QUIET), NEWLINE, NEWLINE]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from llmctl.counts import counted
 from llmctl.events import Position
 from llmctl.talk import at
 from llmctl.terminal.surface import Look, Row
@@ -147,7 +148,7 @@ class _Words:
     def of(cls, facts: Facts) -> _Words:
         chars, tokens = facts.position.chars, facts.position.tokens
         if facts.waiting_tokens is None:
-            waiting = f"{facts.waiting_chars:,} chars"
+            waiting = counted(facts.waiting_chars, "char")
         else:
             waiting = f"{facts.waiting_tokens:,} tok"
         place = f"character {chars:,}" if tokens is None else f"token {tokens:,}"
