@@ -92,10 +92,10 @@ class ReplyReader:
         )
 
     def _event(self, event: Mapping[str, Any], kind: str) -> list[Chunk]:
-        if kind == "error" or event.get("error"):
-            raise ErrorEvent(event.get("error") or event)
         if usage := event.get("usage"):
             self.usage = _usage(usage)
+        if kind == "error" or event.get("error"):
+            raise ErrorEvent(event.get("error") or event)
         self._note_prompt(event)
         chunks: list[Chunk] = []
         for choice in event.get("choices") or ():

@@ -70,6 +70,7 @@ class ResponsesReader(ReplyReader):
         if kind in _ENDED:
             self._end(event["response"])
         elif kind == "response.failed":
+            self.usage = usage_of(event["response"])
             raise ErrorEvent(event["response"].get("error") or event)
         elif kind == "error" or event.get("error"):
             raise ErrorEvent(event.get("error") or event)

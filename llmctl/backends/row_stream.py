@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from llmctl.backends.chat_stream import ChatStream
+from llmctl.backends.meter import Meter
 from llmctl.backends.row_reader import ResponsesRowReader, RowReader
 from llmctl.backends.seam import Seam
 from llmctl.events import Chunk
@@ -29,8 +30,9 @@ class RowStream(ChatStream):
         client: WireClient,
         reader: RowReader | ResponsesRowReader,
         seams: list[Seam],
-        on_units: Callable[[int], None],
+        meter: Meter,
         *,
+        on_close: Callable[[RowReader | ResponsesRowReader, Meter], None],
         expects_ids: bool = False,
         prompt: tuple[int, ...] | None = None,
     ) -> None:
@@ -43,7 +45,8 @@ class RowStream(ChatStream):
             prompt=prompt,
         )
         self._rows = reader
-        self._on_units = on_units
+        self._meter = meter
+        self._on_close = on_close
         self._more_units = 0
 
     async def __anext__(self) -> Chunk:
@@ -53,8 +56,14 @@ class RowStream(ChatStream):
         while ready and ready[0].channel is channel and ready[0].finish_reason is None:
             run.append(ready.popleft())
         units, self._more_units = sum(map(_units, run)) + self._more_units, 0
-        self._on_units(units)
+        self._meter.count(units)
         return run[0] if len(run) == 1 else merged(run)
+
+    async def aclose(self) -> None:
+        """Put the count right by what the server has told, then close; see its base."""
+        self._meter.settle(self._rows.usage, ended=self._rows.ended)
+        self._on_close(self._rows, self._meter)
+        await super().aclose()
 
     def _take(self, data: bytes) -> None:
         """Take in what a read brought; runs of plain text need no chunk for each piece."""

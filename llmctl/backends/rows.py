@@ -23,8 +23,10 @@ from llmctl.backends.chat_body import (
 from llmctl.backends.completion_body import completion_body
 from llmctl.backends.fold import Fold
 from llmctl.backends.late import Late
+from llmctl.backends.meter import Meter
 from llmctl.backends.responses import WholeRest, read_on
 from llmctl.backends.responses_body import in_background
+from llmctl.backends.responses_reader import usage_of
 from llmctl.backends.row_reader import ResponsesRowReader, RowReader
 from llmctl.backends.row_stream import RowStream
 from llmctl.backends.seam import Seam
@@ -59,6 +61,9 @@ class Listener(Protocol):
 
     def units(self, units: int) -> None:
         """So many tokens came (pieces, where tokens are not told)."""
+
+    def corrected(self, units: int) -> None:
+        """By the server's own count there were so many more (or less)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,7 @@ class RowServer:
         self.profile = profile
         self.hears = hears
         self.usage = profile.usage_in_stream
+        self._left: dict[str, int] = {}
         self._client = Late(partial(_client, profile, key, connect_timeout_s, hears.gate))
 
     def back_end(self, target: RowTarget) -> RowBackEnd:
@@ -112,6 +118,20 @@ class RowServer:
             LlmctlError: the address, the key or the proxy settings can't be used.
         """
         return await self._client.get()
+
+    def meter(self, before: int = 0) -> Meter:
+        """Return what counts a request's tokens; ``before`` of its run were counted before."""
+        return Meter(self.hears.units, self.hears.corrected, before)
+
+    def leave(self, reader: RowReader | ResponsesRowReader, meter: Meter) -> None:
+        """Remember how much was counted of a run that goes on without being read."""
+        if isinstance(reader, ResponsesRowReader) and reader.cursor and not reader.ended:
+            self._left[reader.cursor.run] = meter.units
+
+    def counted(self, known: Prefix) -> int:
+        """Return how much was counted of a run; another process counted what it received."""
+        run = "" if known.cursor is None else known.cursor.run
+        return self._left.pop(run, known.spent)
 
     def leave_out(self, refusal: str, chosen: Container[str]) -> None:
         """Stop asking for a way of counting that a refusal names, unless the row chose it."""
@@ -198,12 +218,16 @@ class RowBackEnd:
         if Strategy.CURSOR not in self.supports:
             raise StrategyUnavailable(f"{self.name} is not known to keep responses.")
         reader = ResponsesRowReader(cursor=after.cursor)
-        hears, self.fold = self._server.hears, reader.fold
-        stream = await read_on(
-            client, after, lambda answer: RowStream(answer, client, reader, [], hears.units)
-        )
+        meter, self.fold = self._server.meter(self._server.counted(after)), reader.fold
+
+        def made(answer: Any) -> RowStream:  # noqa: ANN401  (of either client)
+            return RowStream(answer, client, reader, [], meter, on_close=self._server.leave)
+
+        stream = await read_on(client, after, made)
         if isinstance(stream, WholeRest):
             self.fold.add_whole(stream.response)
+            meter.count(int(bool(stream.text)))
+            meter.settle(usage_of(stream.response), ended=True)
         return stream
 
     async def _behind_text(
@@ -241,10 +265,11 @@ class RowBackEnd:
         known: Beginning = NOTHING,
         **ids: Any,  # noqa: ANN401  (as `ChatStream` takes them)
     ) -> RowStream:
-        hears, reader = self._server.hears, self._reader(request, known)
-        hears.headers(response.headers)
+        server, reader = self._server, self._reader(request, known)
+        server.hears.headers(response.headers)
         self.fold = reader.fold
-        return RowStream(response, client, reader, seams, hears.units, **ids)
+        meter, on_close = server.meter(), server.leave
+        return RowStream(response, client, reader, seams, meter, on_close=on_close, **ids)
 
     def _beginning(self, after: Prefix | None, by: Strategy | None) -> Beginning:
         """Return the beginning of the reply to send."""

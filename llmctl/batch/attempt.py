@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from llmctl.backends.fold import Fold
+from llmctl.backends.meter import Meter
 from llmctl.batch.endpoint import fold_of
 from llmctl.batch.journal import ItemJournal, LiveJournal
 from llmctl.batch.kept import Kept
@@ -129,7 +130,7 @@ class Attempt:
         back_end: where it is asked.
         manner: how.
         live: where what arrives is recorded.
-        on_units: told how many tokens a chunk brings; None where somebody else tells.
+        on_units: told how many tokens chunks bring; None where somebody else tells.
     """
 
     def __init__(
@@ -173,8 +174,12 @@ class Attempt:
         return self._session.bug
 
     def cut(self) -> None:
-        """End the generation; what was received is kept. Safe from signal handlers."""
-        self._session.stop(End.SIGTERM)
+        """End the generation; what was received is kept. Safe from signal handlers.
+
+        A reply that was received whole is at its end: there is nothing to be cut.
+        """
+        if not self._turn.received.finished:
+            self._session.stop(End.SIGTERM)
 
     async def run(self) -> Finished:
         """Run to the end; the item's ``kept`` is up to date then."""
@@ -244,7 +249,7 @@ class Attempt:
         journal = live.item(
             row.id, row.digest, self.item.kept, so_far, lambda: self._shape().as_json()
         )
-        journal.on_units = on_units
+        journal.meter = None if on_units is None else Meter(on_units, on_units)
         return journal
 
     def _ladder(self, manner: Manner) -> Watched:

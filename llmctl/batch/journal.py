@@ -23,6 +23,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from llmctl.backends.meter import Meter
 from llmctl.batch.kept import Kept
 from llmctl.batch.records import fields_of, live_path, note_resume
 from llmctl.environment import FILE_MODE
@@ -177,7 +178,7 @@ class ItemJournal:
         self._name = name
         self._so_far = so_far
         self._shape = shape
-        self.on_units: Callable[[int], None] | None = None
+        self.meter: Meter | None = None
         self._settled = False
 
     def opening(self) -> list[Any]:
@@ -201,8 +202,9 @@ class ItemJournal:
         if chunk.finish_reason is not None:
             self._live.write(["shape", self.number, self._shape()])
         self._live.write(["got", self.number, *fields_of(chunk)])
-        if self.on_units is not None:
-            self.on_units(chunk.tokens or int(bool(chunk.text)))
+        if self.meter is not None:
+            self.meter.count(chunk.tokens or int(bool(chunk.text)))
+            self.meter.settle(chunk.usage, ended=chunk.finish_reason is not None)
 
     def conditions(self, conditions: Mapping[str, Any]) -> None:
         """Record on what an exact replay depends."""

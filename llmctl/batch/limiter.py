@@ -222,3 +222,6 @@ class Limiter:
     def units(self, units: int, now: float) -> None:
         """So much has arrived."""
         self.concurrency.units(units, now)
+
+    def corrected(self, units: int) -> None:
+        """Do nothing: how fast it came is not told by what is said of it at the end."""

@@ -161,6 +161,7 @@ class Scheduler:
         self._tally.running -= 1
         now = self._clock()
         endpoint.limiter.end(item.cost, self._outcomes.used(attempt, finished), now)
+        self._check_budgets()
         item.last = attempt
         delay_s = self._outcomes.settle(attempt, endpoint, finished, now)
         if delay_s is None:
@@ -176,9 +177,13 @@ class Scheduler:
             item.last = None
 
     def arrived(self, units: int) -> None:
-        """Count tokens; a spent budget cuts what runs."""
+        """Count tokens; fewer than none where more were counted than the server says."""
+        self._tally.units += units
+        self._check_budgets()
+
+    def _check_budgets(self) -> None:
+        """Cut what runs where a budget is spent."""
         tally, rules = self._tally, self._rules
-        tally.units += units
         if rules.max_output_tokens is not None and tally.units >= rules.max_output_tokens:
             self._give_up("max-output-tokens", Stage.CUT)
         if rules.max_cost is not None and (tally.cost or 0.0) >= rules.max_cost:

@@ -185,6 +185,11 @@ class Ear:
         self.arrived(units)
         self.limiter.units(units, self.clock())
 
+    def corrected(self, units: int) -> None:
+        """Count what the server says had come besides."""
+        self.arrived(units)
+        self.limiter.corrected(units)
+
 
 def _limiter(job: Job, selection: Selection, endpoints: int) -> Limiter:
     """Return an endpoint's limiter: the job's rates, divided by shards and endpoints."""

@@ -31,7 +31,7 @@ class Tally:
         running: attempts under way.
         waiting: items that wait for another try.
         requests: requests sent.
-        units: tokens that arrived.
+        units: tokens that arrived: as the servers told, or a piece for one.
         prompt_tokens: as the servers told, or estimated.
         prices: what tokens cost; None if that is not known.
         began: when the run began, on ``clock``.
@@ -90,7 +90,7 @@ class Tally:
         while self._ticks[0][0] < now - RATE_S and len(self._ticks) > _TICKS:
             self._ticks.popleft()
         then, units = self._ticks[0]
-        return (self.units - units) / (now - then) if now > then else 0.0
+        return max(0.0, (self.units - units) / (now - then)) if now > then else 0.0
 
     def as_json(self) -> dict[str, object]:
         """Return the published form."""

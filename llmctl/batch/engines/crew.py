@@ -293,6 +293,8 @@ class Crew:
         for place, units in report.units.items():
             self._arrived(units)
             endpoints[place].limiter.units(units, now)
+        if report.corrected:
+            self._arrived(report.corrected)
         for place, retry_after_s in report.refused:
             endpoints[place].limiter.refused(retry_after_s, now)
             self._warn(place, retry_after_s, member)

@@ -141,6 +141,7 @@ class Report:
     Attributes:
         done: attempts that ended.
         units: tokens that arrived, by endpoint.
+        corrected: by how many tokens servers say that such counts were wrong.
         refused: seconds to wait that busy servers named (None: they did not), by endpoint.
         blocked: seconds for which a server's headers say that nothing remains, by endpoint.
         notes: what is worth a line.
@@ -148,6 +149,7 @@ class Report:
 
     done: list[Done] = field(default_factory=list)
     units: dict[int, int] = field(default_factory=dict)
+    corrected: int = 0
     refused: list[tuple[int, float | None]] = field(default_factory=list)
     blocked: list[tuple[int, float]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -184,6 +186,10 @@ class Ledger(Limiter):
         """So much has arrived."""
         counts = self._worker.gathered.units
         counts[self._endpoint] = counts.get(self._endpoint, 0) + units
+
+    def corrected(self, units: int) -> None:
+        """So much more had arrived."""
+        self._worker.gathered.corrected += units
 
 
 class Worker:
