@@ -101,7 +101,7 @@ class RowServer:
         connect_timeout_s: float | None,
         hears: Listener,
     ) -> None:
-        self.profile = profile
+        self.profile = _without_spelling(profile)
         self.hears = hears
         self.usage = profile.usage_in_stream
         self._left: dict[str, int] = {}
@@ -341,6 +341,16 @@ class RowBackEnd:
         return RowReader(
             counter, choices=int(body.get("n") or 1), ids=bool(body.get("return_token_ids"))
         )
+
+
+def _without_spelling(profile: Profile) -> Profile:
+    """Return a profile that does not count by log probabilities.
+
+    They make a reply ten times as long, and no row that did not ask for them has to pay that: its
+    usage is told at the end. Ids, timings and totals are a number or so beside each piece.
+    """
+    counts = profile.token_counts
+    return replace(profile, token_counts=None if counts is TokenCounts.LOGPROBS else counts)
 
 
 _BOUNDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")

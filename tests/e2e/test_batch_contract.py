@@ -646,3 +646,33 @@ def test_a_response_that_its_server_has_lost_is_asked_for_again(tmp_path: Path) 
         facts = {row["custom_id"]: row["llmctl"] for row in batch.rows()}
         assert facts["row-1"]["resumes"] == []
         assert facts["row-1"]["wasted_tokens"] > 0
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        (Feature.USAGE, Feature.LOGPROBS),
+        (Feature.USAGE, Feature.TIMINGS),
+        (Feature.USAGE, Feature.TOKEN_IDS),
+        (Feature.USAGE, Feature.CONTINUOUS_USAGE),
+    ],
+    ids=lambda features: features[-1],
+)
+def test_a_probe_changes_no_body(tmp_path: Path, features: tuple[Feature, ...]) -> None:
+    """What counts tokens for our own sake is no part of what the row asked for."""
+    bodies, sent = [], []
+    with OracleServer(Settings(features=features)) as server:
+        for name in ("before", "after"):
+            folder = tmp_path / name
+            folder.mkdir()
+            batch = Batch(folder, server, items=1, length=12)
+            config = Path(batch.cli.env["LLMCTL_HOME"]) / "config.toml"
+            config.write_text(f'[profiles.oracle]\nbase_url = "{server.base_url}"\n')
+            batch.write([0], seed=1)
+            if name == "after":
+                assert batch.cli.run("models", "probe", "-m", "oracle/oracle").returncode == 0
+            assert batch.run().returncode == 0
+            sent.append(server.requests[-1].body)
+            bodies.append(comparable(batch.rows()[0]["response"]["body"]))
+    assert bodies[0] == bodies[1]
+    assert "logprobs" not in sent[1]  # many times the bytes, for what the usage tells at the end
