@@ -200,6 +200,7 @@ class Chunk(NamedTuple):
         usage: the back end's accounting, usually on the last chunk.
         cursor: from where to read the same run on behind this chunk; None where that can't
             be done, and on the last chunk.
+        pieces: how many units of the wire it is made of, where several were joined.
     """
 
     text: str = ""
@@ -211,6 +212,7 @@ class Chunk(NamedTuple):
     context_full: bool = False
     usage: Usage | None = None
     cursor: Cursor | None = None
+    pieces: int = 1
 
     @property
     def loose(self) -> bool:

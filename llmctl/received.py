@@ -80,7 +80,7 @@ class Received:
     def _count(self, chunk: Chunk) -> None:
         if chunk.text:
             self._loose = chunk.loose
-        self.spent += 1 if chunk.tokens is None else chunk.tokens
+        self.spent += chunk.pieces if chunk.tokens is None else chunk.tokens
         if chunk.tokens is None or self.tokens is None:
             self.tokens = None
         else:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from llmctl.backends.token_counts import is_count
-from llmctl.events import Usage
+from llmctl.events import Chunk, Usage
 
 
 @dataclass(slots=True)
@@ -47,3 +47,8 @@ class Meter:
         if right != self.units:
             self.corrected(right - self.units)
             self.units = right
+
+
+def units_of(chunk: Chunk) -> int:
+    """Return how many tokens a chunk brings: its pieces, where tokens are not told."""
+    return chunk.tokens or (chunk.pieces if chunk.text else 0)

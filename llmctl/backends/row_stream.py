@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from llmctl.backends.chat_stream import ChatStream
-from llmctl.backends.meter import Meter
+from llmctl.backends.meter import Meter, units_of
 from llmctl.backends.row_reader import ResponsesRowReader, RowReader
 from llmctl.backends.seam import Seam
 from llmctl.events import Chunk
@@ -47,7 +47,6 @@ class RowStream(ChatStream):
         self._rows = reader
         self._meter = meter
         self._on_close = on_close
-        self._more_units = 0
 
     async def __anext__(self) -> Chunk:
         """Return what the next read brings; see `ChatStream.__anext__`."""
@@ -55,8 +54,7 @@ class RowStream(ChatStream):
         ready, channel = self._ready, run[0].channel
         while ready and ready[0].channel is channel and ready[0].finish_reason is None:
             run.append(ready.popleft())
-        units, self._more_units = sum(map(_units, run)) + self._more_units, 0
-        self._meter.count(units)
+        self._meter.count(sum(map(units_of, run)))
         return run[0] if len(run) == 1 else merged(run)
 
     async def aclose(self) -> None:
@@ -82,8 +80,7 @@ class RowStream(ChatStream):
 
     def _flush(self, texts: list[str]) -> None:
         if texts:
-            self._more_units += len(texts) - 1
-            self._put(Chunk("".join(texts)))
+            self._put(Chunk("".join(texts), pieces=len(texts)))
             texts.clear()
 
 
@@ -97,8 +94,5 @@ def merged(chunks: list[Chunk]) -> Chunk:
         None if None in counts else sum(counts),  # type: ignore[arg-type]
         ids=None if None in ids else tuple(i for part in ids for i in part or ()),
         cursor=chunks[-1].cursor,
+        pieces=sum(chunk.pieces for chunk in chunks),
     )
-
-
-def _units(chunk: Chunk) -> int:
-    return chunk.tokens or int(bool(chunk.text))

@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from llmctl.backends.meter import Meter
+from llmctl.backends.meter import Meter, units_of
 from llmctl.batch.kept import Kept
 from llmctl.batch.records import fields_of, live_path, note_resume
 from llmctl.environment import FILE_MODE
@@ -203,7 +203,7 @@ class ItemJournal:
             self._live.write(["shape", self.number, self._shape()])
         self._live.write(["got", self.number, *fields_of(chunk)])
         if self.meter is not None:
-            self.meter.count(chunk.tokens or int(bool(chunk.text)))
+            self.meter.count(units_of(chunk))
             self.meter.settle(chunk.usage, ended=chunk.finish_reason is not None)
 
     def conditions(self, conditions: Mapping[str, Any]) -> None:

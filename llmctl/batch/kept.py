@@ -22,6 +22,7 @@ class Kept:
         text: content as the model wrote it, markers included.
         reasoning: the reasoning before it.
         tokens: how many tokens ``text`` is; None where not known.
+        spent: how many it is at least: a piece counts as one where tokens are not told.
         ids: their ids; None unless all are known.
         cursor: run, place and bound of a reply that its server keeps; None if it does not.
         finish_reason: the reply's end, if it was received.
@@ -41,6 +42,7 @@ class Kept:
     text: str = ""
     reasoning: str = ""
     tokens: int | None = 0
+    spent: int = 0
     ids: list[int] | None = field(default_factory=list)
     cursor: list[Any] | None = None
     finish_reason: str | None = None
@@ -65,6 +67,7 @@ class Kept:
         """Take over all that a turn has received."""
         prefix = received.as_prefix()
         self.text, self.reasoning, self.tokens = prefix.text, prefix.reasoning, prefix.tokens
+        self.spent = prefix.spent
         self.ids = None if prefix.ids is None else list(prefix.ids)
         self.cursor = None if prefix.cursor is None else list(astuple(prefix.cursor))
         self.finish_reason = received.finish_reason
@@ -78,7 +81,8 @@ class Kept:
             yield Chunk(self.reasoning, Channel.REASONING, cursor=cursor)
         if self.text:
             ids = None if self.ids is None else tuple(self.ids)
-            yield Chunk(self.text, tokens=self.tokens, ids=ids, cursor=cursor)
+            pieces = max(1, self.spent)
+            yield Chunk(self.text, tokens=self.tokens, ids=ids, cursor=cursor, pieces=pieces)
         if self.finish_reason is not None:
             usage = Usage(**self.usage) if self.usage else None
             yield Chunk(
@@ -105,5 +109,5 @@ class Kept:
         return cls(**{name: value for name, value in data.items() if name in known})
 
 
-_REPLY = ("text", "reasoning", "tokens", "ids", "cursor", "finish_reason", "context_full", "usage",
-          "shape", "conditions", "saved", "guarantee", "resumes")  # fmt: skip
+_REPLY = ("text", "reasoning", "tokens", "spent", "ids", "cursor", "finish_reason", "context_full",
+          "usage", "shape", "conditions", "saved", "guarantee", "resumes")  # fmt: skip

@@ -101,15 +101,15 @@ def fields_of(chunk: Chunk) -> list[Any]:
     usage = chunk.usage.as_json() if chunk.usage else None
     values = [chunk.text, chunk.tokens, chunk.channel is Channel.REASONING, chunk.ids,
               chunk.finish_reason, chunk.context_full, usage,
-              chunk.cursor and astuple(chunk.cursor)]  # fmt: skip
+              chunk.cursor and astuple(chunk.cursor), chunk.pieces - 1]  # fmt: skip
     while len(values) > _ALWAYS and not values[-1]:
         values.pop()
     return values
 
 
 def _chunk(values: list[Any]) -> Chunk:
-    padded = chain(values, repeat(None, 8 - len(values)))
-    text, tokens, reasoning, ids, finish, full, usage, cursor = padded
+    padded = chain(values, repeat(None, 9 - len(values)))
+    text, tokens, reasoning, ids, finish, full, usage, cursor, more = padded
     return Chunk(
         text,
         Channel.REASONING if reasoning else Channel.CONTENT,
@@ -119,6 +119,7 @@ def _chunk(values: list[Any]) -> Chunk:
         context_full=bool(full),
         usage=Usage(**usage) if usage else None,
         cursor=Cursor(*cursor) if cursor else None,
+        pieces=1 + (more or 0),
     )
 
 

@@ -18,7 +18,7 @@ import pytest
 from tests.support.batches import Batch, content, prompt, vllm
 from tests.support.oracle_responses import Keeping
 from tests.support.oracle_server import Fault, OracleServer, Record, Script, Settings
-from tests.support.oracle_wire import Feature
+from tests.support.oracle_wire import Feature, Prefill
 
 pytestmark = pytest.mark.slow
 
@@ -676,3 +676,22 @@ def test_a_probe_changes_no_body(tmp_path: Path, features: tuple[Feature, ...]) 
             bodies.append(comparable(batch.rows()[0]["response"]["body"]))
     assert bodies[0] == bodies[1]
     assert "logprobs" not in sent[1]  # many times the bytes, for what the usage tells at the end
+
+
+def test_a_bound_holds_over_a_cut_where_tokens_are_not_told(tmp_path: Path) -> None:
+    """A piece counts as a token then, however many pieces came in one read."""
+    settings = Settings(prefill=Prefill.CONTINUE_FINAL_MESSAGE, features=(Feature.USAGE,))
+    with OracleServer(settings) as server:
+        batch = Batch(tmp_path, server, items=1, length=60)
+        config = Path(batch.cli.env["LLMCTL_HOME"]) / "config.toml"
+        config.write_text(
+            f'[profiles.oracle]\nbase_url = "{server.base_url}"\n'
+            'prefix = "continue_final_message"\n'
+        )
+        batch.write([0], max_tokens=40)
+        pieces = Script(text="word " * 60, fault=Fault("cut", after_tokens=20))
+        server.enqueue(pieces)
+        assert batch.run().returncode == 0
+        (resume,) = batch.rows()[0]["llmctl"]["resumes"]
+        assert resume["strategy"] == "prefix"
+        assert server.requests[-1].body["max_tokens"] < 40 - 10
