@@ -23,12 +23,12 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmctl.durations import parse_duration
 from llmctl.errors import UsageError, reason
 from llmctl.events import Guarantee
-from llmctl.prices import Prices
+from llmctl.prices import Prices, is_price
 from llmctl.profiles import (
     PRESETS,
     RESERVED,
@@ -391,14 +391,10 @@ def _command(value: object) -> str | tuple[str, ...]:
 
 def _prices(value: object) -> Prices:
     match value:
-        case [read, written] if _is_price(read) and _is_price(written):
+        case [read, written] if is_price(read) and is_price(written):
             return Prices(float(read), float(written))
         case _:
             raise _WrongTypeError("two numbers: dollars for a million tokens, read and written")
-
-
-def _is_price(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 def _preset(value: object) -> Profile:

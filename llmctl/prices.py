@@ -12,7 +12,10 @@ otherwise it is an estimate, and says so.
 
 from __future__ import annotations
 
+import math
+import sys
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from llmctl.conversation import Request
 from llmctl.events import Finished
@@ -29,8 +32,14 @@ class Prices:
     completion: float
 
     def of(self, prompt_tokens: float, completion_tokens: float) -> float:
-        """Return dollars."""
-        return (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1e6
+        """Return dollars; a number, whatever the prices."""
+        dollars = (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1e6
+        return min(dollars, sys.float_info.max)
+
+
+def is_price(value: object) -> TypeGuard[float]:
+    """Say whether something can be a price: a number of 0 or more that is not without end."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from llmctl.batch.results import check_output
 from llmctl.conversation import Options
 from llmctl.errors import UsageError
 from llmctl.events import Action
-from llmctl.prices import Prices
+from llmctl.prices import Prices, is_price
 
 LOCAL, RAY = "local", "ray"
 """The engines."""
@@ -95,8 +96,9 @@ class Job:
         """See that what was asked fits together, and that OUTPUT can be one.
 
         Raises:
-            UsageError: it does not.
+            UsageError: it does not, or a number is none that can be meant.
         """
+        self._check_numbers()
         check_output(self.results)
         if self.input.exists() and self.results.exists() and self.input.samefile(self.results):
             raise UsageError(f"{self.input} is both INPUT and OUTPUT.", "Choose another OUTPUT.")
@@ -110,6 +112,19 @@ class Job:
             raise UsageError(
                 "--max-cost needs to know what tokens cost.",
                 "Add --price INPUT,OUTPUT in dollars a million tokens.",
+            )
+
+    def _check_numbers(self) -> None:
+        numbers = {"--rpm": self.rpm, "--tpm": self.tpm, "--max-cost": self.max_cost}
+        for option, number in numbers.items():
+            if number is not None and not 0 < number < math.inf:
+                hint = f"Leave {option} out for no limit."
+                raise UsageError(f"{option} takes a number above 0, not {number:g}.", hint)
+        prices = self.prices
+        if prices is not None and not (is_price(prices.prompt) and is_price(prices.completion)):
+            raise UsageError(
+                f"{prices.prompt:g} and {prices.completion:g} are no prices.",
+                "Give dollars a million tokens, 0 or more.",
             )
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import tempfile
 import traceback
@@ -23,7 +24,7 @@ from llmctl.config import Config
 from llmctl.counts import counted
 from llmctl.environment import DIRECTORY_MODE, Environment, open_private
 from llmctl.errors import UsageError, reason
-from llmctl.prices import Prices
+from llmctl.prices import Prices, is_price
 
 
 def run_job(
@@ -174,7 +175,7 @@ def prices_of(text: str | None, config: Config) -> Prices | None:
     """Read ``--price``; without it, the profile's prices hold.
 
     Raises:
-        UsageError: it is not two numbers.
+        UsageError: it is not two numbers of 0 or more.
     """
     if text is None:
         name = "" if config.base_url or config.model is None else config.model
@@ -183,9 +184,11 @@ def prices_of(text: str | None, config: Config) -> Prices | None:
     try:
         prompt, completion = map(float, text.split(","))
     except ValueError:
-        hint = "Dollars for a million tokens, read and written: --price 0.5,1.5"
-        raise UsageError(f"--price takes IN,OUT, not '{text}'.", hint) from None
-    return Prices(prompt, completion)
+        prompt = completion = math.nan
+    if is_price(prompt) and is_price(completion):
+        return Prices(prompt, completion)
+    hint = "Dollars for a million tokens, read and written: --price 0.5,1.5"
+    raise UsageError(f"--price takes IN,OUT, not '{text}'.", hint)
 
 
 def choice(text: str, option: str, among: tuple[str, ...]) -> str:

@@ -7,13 +7,13 @@ all stays visible (None, or an empty list), because the configuration stands beh
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from llmctl import strict_json
 from llmctl.config import OnPause, Pace
 from llmctl.durations import parse_duration
 from llmctl.errors import UsageError
@@ -198,6 +198,6 @@ def body_fields(given: Iterable[str] | None) -> dict[str, Any]:
 
 def _json_or_text(text: str) -> Any:  # noqa: ANN401  (a JSON value)
     try:
-        return json.loads(text)
+        return strict_json.loads(text)
     except ValueError:
         return text

@@ -24,3 +24,4 @@ def test_a_body_field_is_json_if_it_parses() -> None:
         "echo": True,
         "name": "1.2.3",
     }
+    assert body_fields(["x=NaN", "y=-Infinity"]) == {"x": "NaN", "y": "-Infinity"}
