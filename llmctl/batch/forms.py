@@ -6,11 +6,11 @@ plain text. What the command line brings (a `Recipe`) stands behind what the row
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from llmctl import strict_json
 from llmctl.batch.lines import BadLine, Line
 from llmctl.batch.row import MAX_TOKENS_FIELDS, Path, Row, digest_of
 from llmctl.batch.words import check_fields, worded
@@ -89,7 +89,8 @@ def id_of_line(line: Line, *, is_json: bool) -> str:
         BadLine: it has none.
     """
     data = _object(line.text) if is_json else {}
-    return _id(data.get("custom_id", data.get("id", f"line-{line.number}")))
+    name = "custom_id" if "custom_id" in data else "id"
+    return _id(data.get(name, f"line-{line.number}"), name)
 
 
 def _single(body: Mapping[str, Any]) -> bool:
@@ -98,7 +99,9 @@ def _single(body: Mapping[str, Any]) -> bool:
 
 def _object(text: str) -> dict[str, Any]:
     try:
-        data = json.loads(text)
+        data = strict_json.loads(text, names_once=True)
+    except strict_json.NameTwice as error:
+        raise BadLine(str(error)) from None
     except (ValueError, RecursionError) as error:
         raise BadLine(f"not JSON ({error})") from None
     if not isinstance(data, dict):
@@ -116,14 +119,14 @@ def _from_openai(data: Mapping[str, Any]) -> tuple[str, Path, dict[str, Any]]:
     path = str(url).removeprefix("/").removeprefix("v1/")
     if path not in list(Path):
         raise BadLine(f"unknown url {url!r}")
-    return _id(data.get("custom_id")), Path(path), dict(body)
+    return _id(data.get("custom_id"), "custom_id"), Path(path), dict(body)
 
 
 def _from_short(
     data: Mapping[str, Any], line: Line, recipe: Recipe
 ) -> tuple[str, Path, dict[str, Any]]:
     _check_names(data, _SHORT)
-    id_ = _id(data.get("id", f"line-{line.number}"))
+    id_ = _id(data.get("id", f"line-{line.number}"), "id")
     body = {name: data[name] for name in _COPIED & data.keys()}
     _check_numbers(body)
     body |= _max_tokens(data.get("max_tokens"), recipe)
@@ -233,12 +236,17 @@ def _user(text: str) -> dict[str, str]:
     return {"role": "user", "content": text}
 
 
-def _id(value: object) -> str:
-    if isinstance(value, str) and value:
-        return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    raise BadLine("no custom_id" if value is None else "custom_id is not a string")
+def _id(value: object, name: str) -> str:
+    match value:
+        case str() if value:
+            return value
+        case int() if not isinstance(value, bool):
+            return str(value)
+        case None:
+            raise BadLine(f"no {name!r}")
+        case "":
+            raise BadLine(f"{name!r} is empty")
+    raise BadLine(f"{name!r} is not a text")
 
 
 def _check_numbers(body: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ import anyio.to_thread
 
 from cancelable_core import signal_hub
 from llmctl.batch.appended import AppendFile
+from llmctl.batch.asked import asked_by, difference
 from llmctl.batch.attempt import Manner
 from llmctl.batch.check import Census, check
 from llmctl.batch.desk import Desk
@@ -147,7 +148,7 @@ class Program:
         with signal_hub.subscribe(SIGNALS, self.stops.signal, keep_ignored=True), Index() as index:
             check(self._lines, self._recipe, index, alive=self._alive)
             with _opened(self.job) as state, self._noticed(state):
-                _put_changes_right(self.job, state, index)
+                _put_changes_right(self.job, state, index, asked_by(self._recipe))
                 output = open_output(self.job.results)
                 try:
                     return self._work(state, index, output)
@@ -297,7 +298,7 @@ def _opened(job: Job) -> State:
         ) from error
 
 
-def _put_changes_right(job: Job, state: State, index: Index) -> None:
+def _put_changes_right(job: Job, state: State, index: Index, asked: dict[str, str]) -> None:
     """Find what is complete; changed and removed lines are accepted, or refused.
 
     Raises:
@@ -308,16 +309,25 @@ def _put_changes_right(job: Job, state: State, index: Index) -> None:
     strange = recall_complete(job.results, index)
     if is_new:
         changes.removed.extend(strange)
-    if not changes:
-        return
-    if not job.accept_changed:
-        raise _changed(job.input, changes)
-    state.accept(index)
-    if changes.changed:
-        drop_changed(job.results, index)
+    if changes:
+        if not job.accept_changed and (_has_results(job) or state.has_begun()):
+            raise _changed(job.input, changes, difference(state.asked() or asked, asked))
+        state.accept(index)
+        if changes.changed:
+            drop_changed(job.results, index)
+    state.ask(asked)
 
 
-def _changed(path: Path, changes: Changes) -> UsageError:
+def _has_results(job: Job) -> bool:
+    return job.results.exists() and job.results.stat().st_size > 0
+
+
+def _changed(path: Path, changes: Changes, options: str) -> UsageError:
+    if changes.changed and options:
+        return UsageError(
+            f"The command asks for something else than it did: {options}.",
+            "Give it as it was, or --accept-changed to ask anew what was asked the other way.",
+        )
     said = []
     for what, ids in (("changed", changes.changed), ("gone", changes.removed)):
         if ids:

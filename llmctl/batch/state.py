@@ -5,6 +5,7 @@
 ``items.jsonl``    every item ever seen: its id and the digest of its request
 ``ends.jsonl``     how an item's last attempt ended, with what is kept of it
 ``seed.json``      from which the items' seeds come
+``asked.json``     what the last command line said about every row
 ``version.json``   which version of all this it is; folders of version 1 may lack it
 ``live-N.jsonl``   what arrives (`llmctl.batch.journal`); only while a process works
 =================  =====================================================================
@@ -18,9 +19,10 @@ its item stands as its other records say, or begins anew.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -36,6 +38,7 @@ from llmctl.errors import UsageError
 ENDS = "ends.jsonl"
 ITEMS = "items.jsonl"
 SEED = "seed.json"
+ASKED = "asked.json"
 VERSION_FILE = "version.json"
 VERSION = 1
 Told = TypeVar("Told")
@@ -147,7 +150,7 @@ class State:
             self._remove()
 
     def _remove(self) -> None:
-        for name in (ITEMS, ENDS, VERSION_FILE):
+        for name in (ITEMS, ENDS, ASKED, VERSION_FILE):
             (self.folder / name).unlink(missing_ok=True)
         self.lease.release()
         with suppress(OSError):  # somebody has put something there
@@ -169,6 +172,20 @@ class State:
             return seed
 
     # -- reading what earlier processes left
+
+    def asked(self) -> dict[str, str] | None:
+        """Return what the last command line said (`llmctl.batch.asked`); None if not known."""
+        try:
+            said = json.loads((self.folder / ASKED).read_text("utf-8"))
+            return {str(option): str(word) for option, word in said.items()}
+        except (FileNotFoundError, *DAMAGE):
+            return None
+
+    def has_begun(self) -> bool:
+        """Say whether anything has come of any item that did not get complete."""
+        ends = (self.ended(at).kept for at, _ in self._records(ENDS, _end))
+        live = (kept for path in live_files(self.folder) for _, _, kept in read_live(path))
+        return any(map(_has_come, chain(ends, live)))
 
     def compare(self, index: Index) -> Changes:
         """Say where the input differs from what earlier runs had; known items are filed."""
@@ -228,6 +245,11 @@ class State:
 
     # -- writing
 
+    def ask(self, said: Mapping[str, str]) -> None:
+        """Remember what the command line says about every row."""
+        if said != self.asked():
+            write_private(self.folder / ASKED, json.dumps(said))
+
     def end(self, ended: Ended) -> int:
         """Append an item's end and return where it is."""
         return self._ends.append(ended.as_json())
@@ -239,6 +261,10 @@ class State:
     def sync(self) -> None:
         """Make the ends survive a power cut; blocks."""
         self._ends.sync()
+
+
+def _has_come(kept: Kept) -> bool:
+    return kept.begun or kept.finish_reason is not None or kept.cursor is not None
 
 
 def _note(names: list[str], name: str) -> None:

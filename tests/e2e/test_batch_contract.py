@@ -695,3 +695,31 @@ def test_a_bound_holds_over_a_cut_where_tokens_are_not_told(tmp_path: Path) -> N
         (resume,) = batch.rows()[0]["llmctl"]["resumes"]
         assert resume["strategy"] == "prefix"
         assert server.requests[-1].body["max_tokens"] < 40 - 10
+
+
+def test_a_wrong_model_that_was_refused_is_no_obstacle(batch: Batch) -> None:
+    words = ["batch", str(batch.input), "-o", str(batch.output), "-m"]
+    refused = batch.cli.run(*words, "oracle/nosuch")
+    assert refused.returncode == 3
+    assert batch.run().returncode == 0
+    batch.assert_complete()
+
+
+def test_another_model_is_told_as_such(batch: Batch) -> None:
+    assert batch.run().returncode == 0
+    words = ["batch", str(batch.input), "-o", str(batch.output), "-m"]
+    refused = batch.cli.run(*words, "oracle/other", "--temperature", "0.5")
+    assert refused.returncode == 2
+    assert "-m (was 'oracle', is 'other'), --temperature." in refused.errors
+    assert "--accept-changed" in refused.errors
+    assert batch.run().returncode == 0  # as it was: nothing to do
+
+
+def test_what_was_begun_is_not_begun_anew_unasked(batch: Batch, server: OracleServer) -> None:
+    faults = [Script(fault=Fault("cut", after_tokens=5)) for _ in range(9)]
+    server.enqueue(*faults)
+    assert batch.run("--retries", "0", "--max-failures", "0").returncode == 9
+    assert not batch.rows()
+    refused = batch.run("--max-tokens", "9")
+    assert refused.returncode == 2
+    assert "--max-tokens" in refused.errors

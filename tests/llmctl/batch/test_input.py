@@ -223,3 +223,27 @@ def test_tools_and_odd_messages_are_not_for_the_engine() -> None:
     for data in ({"messages": [tool]}, {"prompt": "x", "options": {"n": 2}}):
         with pytest.raises(BadLine, match="embedded engine"):
             row({"id": "a", **data}, engine)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"id":"a","prompt":"x","temperature":NaN}', "not JSON (NaN is no number in JSON)"),
+        ('{"id":"a","prompt":"x","options":{"k":-Infinity}}', "-Infinity is no number"),
+        ('{"id":"a","prompt":"x","temperature":1e999}', "1e999 is too big"),
+        ('{"id":"a","prompt":"x","prompt":"y"}', "'prompt' stands twice in one object"),
+        (
+            '{"custom_id":"a","url":"/v1/responses","body":{"input":"x","a":{"b":1,"b":1}}}',
+            "'b' st",
+        ),
+        ('{"id":"","prompt":"x"}', "'id' is empty"),
+        ('{"id":1.5,"prompt":"x"}', "'id' is not a text"),
+        ('{"id":null,"prompt":"x"}', "no 'id'"),
+        ('{"custom_id":"","url":"/v1/responses","body":{"input":"x"}}', "'custom_id' is empty"),
+        ('{"url":"/v1/responses","body":{"input":"x"}}', "no 'custom_id'"),
+    ],
+)
+def test_what_only_looks_like_a_row_is_told_as_it_is(line: str, said: str) -> None:
+    with pytest.raises(BadLine) as raised:
+        row_of(Line(1, line.encode()), RECIPE, is_json=True)
+    assert said in str(raised.value)
