@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 import traceback
+from collections.abc import Iterator
 
 import typer
 
@@ -26,13 +27,19 @@ _BAD_PLACE = {
     *CANT_BE_WRITTEN,
 }
 
+# What it says where this process, or the machine, may open no more files or connections.
+_TOO_MANY_OPEN = {errno.EMFILE, errno.ENFILE}
+
+_FULL = "No more files can be opened: too many are open already."
 _PLACE = "Name another place; 'llmctl doctor' looks at those that are in use."
 _DISK = "Check the place and the disk; 'llmctl doctor' looks at what it uses itself."
+_OPEN = "Allow more with 'ulimit -n 4096', or ask for less at a time (in a batch: --concurrency)."
 _BUG = "This is a fault of the program; --verbose shows where it is."
 
 
 def report(error: Exception | KeyboardInterrupt, invocation: Invocation) -> int:
     """Tell the person on stderr what ended the program, and return the exit status."""
+    error = _meant(error)
     match error:
         case BrokenPipeError():
             invocation.env.discard_output()
@@ -46,6 +53,23 @@ def report(error: Exception | KeyboardInterrupt, invocation: Invocation) -> int:
     return status
 
 
+def _meant(error: Exception | KeyboardInterrupt) -> Exception | KeyboardInterrupt:
+    """Return what tasks that failed together have to say: the only fault, or what is behind it."""
+    leaves = list(_leaves(error))
+    if len(leaves) == 1:
+        return leaves[0]
+    short = (e for e in leaves if isinstance(e, OSError) and e.errno in _TOO_MANY_OPEN)
+    return next(short, error)
+
+
+def _leaves(error: Exception | KeyboardInterrupt) -> Iterator[Exception | KeyboardInterrupt]:
+    if isinstance(error, ExceptionGroup):
+        for each in error.exceptions:
+            yield from _leaves(each)
+    else:
+        yield error
+
+
 def _explain(error: Exception) -> tuple[str, int]:
     """Return the words for the person and the exit status that an error is worth."""
     match error:
@@ -53,6 +77,8 @@ def _explain(error: Exception) -> tuple[str, int]:
             return _told(error.message, error.hint), error.exit_code
         case typer.TyperException():
             return _explain_usage(error), ExitStatus.USAGE
+        case OSError(errno=number) if number in _TOO_MANY_OPEN:
+            return _told(_FULL, _OPEN), ExitStatus.INTERNAL_ERROR
         case OSError(strerror=str(reason)):
             what = f"{error.filename}: {reason}." if error.filename else f"{reason}."
             if error.filename and error.errno in _BAD_PLACE:

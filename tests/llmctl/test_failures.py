@@ -74,3 +74,36 @@ def test_no_key_is_in_any_message(tmp_path: Path, *, verbose: bool) -> None:
         assert "sk-secret" not in fake.err
         assert "[key] is wrong." in fake.err
         assert ("Refused" in fake.err) is verbose
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ExceptionGroup("unhandled", [Refused("No.", "Do.")]),
+        ExceptionGroup("outer", [ExceptionGroup("inner", [Refused("No.", "Do.")])]),
+    ],
+)
+def test_a_group_of_one_is_told_as_that_one(tmp_path: Path, error: Exception) -> None:
+    with fake_environment(tmp_path) as fake:
+        assert report(error, Invocation(fake.env)) == 3
+        assert fake.err == "llmctl: No.\nhint: Do.\n"
+
+
+def test_a_group_of_several_is_a_bug(tmp_path: Path) -> None:
+    error = ExceptionGroup("unhandled", [ValueError("a"), ValueError("b")])
+    with fake_environment(tmp_path) as fake:
+        assert report(error, Invocation(fake.env)) == 1
+        assert fake.err.startswith("llmctl: ExceptionGroup: unhandled (2 sub-exceptions)\nhint: ")
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+@pytest.mark.parametrize("others", [[], [ValueError("what came of it")]])
+def test_too_many_open_files_are_no_bug(
+    tmp_path: Path, number: int, others: list[Exception]
+) -> None:
+    short = OSError(number, "Too many open files", "/data/f")
+    for error in (short, ExceptionGroup("unhandled", [*others, short])):
+        with fake_environment(tmp_path) as fake:
+            assert report(error, Invocation(fake.env)) == 1
+            assert fake.err.startswith("llmctl: No more files can be opened: too many are open")
+            assert "ulimit -n" in fake.err
