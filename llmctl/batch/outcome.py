@@ -35,6 +35,7 @@ _ANOTHER_TRY = {
     End.DISCONNECT,
 }
 _SILENT = {End.CONNECT_TIMEOUT, End.UNREACHABLE}
+_TURNED_AWAY = {*_SILENT, End.REFUSED}
 
 
 @dataclass(slots=True)
@@ -91,10 +92,11 @@ class Outcomes:
         self.sinks.incomplete(item, Standing.STOPPED, self.stops.cause or "stopped", problem)
 
     def used(self, attempt: Trial, finished: Finished) -> float:
-        """Return about how many tokens an attempt has taken; count its prompt."""
+        """Return about how many tokens an attempt has taken; count its prompt, if it was read."""
         usage = finished.usage or Usage()
         prompt = usage.prompt_tokens or estimated_tokens(attempt.item.row)
-        self.tally.prompt_tokens += prompt
+        if finished.end not in _TURNED_AWAY or finished.timing.first_token_s is not None:
+            self.tally.prompt_tokens += prompt
         reply = usage.completion_tokens or finished.position.tokens or 0
         return float(prompt) + float(reply)
 

@@ -96,3 +96,12 @@ def test_a_run_that_is_read_on_counts_once(tmp_path: Path) -> None:
         (row,) = batch.rows()
     assert row["llmctl"]["resumes"][0]["strategy"] == "cursor"
     assert end["output_tokens"] == 40
+
+
+def test_a_request_that_was_turned_away_costs_nothing(tmp_path: Path) -> None:
+    with OracleServer(EIGHTS) as server:
+        batch = Batch(tmp_path, server, items=1, length=8)
+        server.enqueue(*[Script(fault=Fault("http", status=429, retry_after="0"))] * 5)
+        end = told(batch, "--price", "1e6,0")
+    assert end["requests"] == 6
+    assert end["cost"] == pytest.approx(asked(batch))

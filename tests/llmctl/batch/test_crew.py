@@ -20,7 +20,8 @@ from llmctl.batch.program import Program
 from llmctl.config import load
 from llmctl.environment import Environment
 from tests.support.batches import Batch, prompt, vllm
-from tests.support.oracle_server import Fault, OracleServer, Script
+from tests.support.oracle_server import Fault, OracleServer, Script, Settings
+from tests.support.oracle_wire import Feature
 
 RETRY_AFTER_S = 1.0
 
@@ -135,3 +136,11 @@ def test_a_refusal_that_one_worker_hears_holds_all_of_them(
         on_their_way = refusal.ended_ns + 100_000_000
         after = [r.arrived_ns for r in server.requests if r.arrived_ns > on_their_way]
         assert min(after) >= refusal.ended_ns + RETRY_AFTER_S * 1e9
+
+
+def test_what_the_server_counted_is_told_by_workers_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with OracleServer(Settings(features=(Feature.USAGE,), tokens_per_chunk=8)) as server:
+        batch = Batch(tmp_path, server, items=6, length=40)
+        assert run(batch, Office(), monkeypatch).tally.units == 6 * 40
