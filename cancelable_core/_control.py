@@ -132,6 +132,7 @@ class ControlledOperation(OperationState):
         """Cancel for a cause made elsewhere. Same promises as :meth:`cancel`."""
         won = self._decide(cause)
         self._force_if(cause, won=won)
+        self._raise_failures()
         return won
 
     def force(self) -> None:

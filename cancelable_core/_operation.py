@@ -308,11 +308,13 @@ class Cancelable(ControlledOperation):
             if self._sources:
                 await self._start_sources()
             self._report_start()
+            self._open()
         except BaseException as error:
             self._error = described(error)
+            if self._is_open:
+                self._leave_scope(error)
             await self._end(OperationStatus.FAILED)
             raise
-        self._open()
         if self._hooks is not None:
             await self._start_hooks(self._hooks)
         return self
@@ -327,6 +329,7 @@ class Cancelable(ControlledOperation):
 
         Raises:
             CancelationError: If its own cancelation stopped the body, in mode ``"raise"``.
+            ExceptionGroup: If callbacks raised, and nobody else's cancelation passes through.
         """
         failed = None if self._streams is None else await self._close_streams()
         caught, raised = self._leave_scope(exc or failed)
@@ -336,7 +339,12 @@ class Cancelable(ControlledOperation):
         finally:
             if self._hooks is not None:
                 await self._end_hooks(self._hooks, raised)
-        return self._deliver(exc, raised, caught=caught)
+        if not (caught or raised is None or isinstance(raised, Exception)):
+            self._failures.clear()  # somebody else's cancelation is not replaced
+        try:
+            return self._deliver(exc, raised, caught=caught)
+        finally:
+            self._raise_failures()
 
     async def _start_sources(self) -> None:
         host = Host(self)
@@ -377,6 +385,8 @@ class Cancelable(ControlledOperation):
         """Detach from everything. Synchronous, so that no cancelation can cut it short."""
         self._took = self._duration()
         self._status = status
+        if self._failures and self._error is None:
+            self._error = described(self._failures[0])
         if _current.get() is self:
             _current.set(self._enclosing)
         if self._parent is not None:
@@ -474,16 +484,6 @@ class Cancelable(ControlledOperation):
                 return inherited(cause, operation)
             operation = operation._enclosing
         return Cause(reason=CancelationReason.EXTERNAL, message="cancelled from outside")
-
-    async def _close_streams(self) -> Exception | None:
-        """Close them all, and say what went wrong first."""
-        failed: Exception | None = None
-        for stream in list(self._streams or ())[::-1]:
-            try:
-                await stream.aclose()
-            except Exception as error:  # noqa: BLE001  (raised from the block below)
-                failed = failed or error
-        return failed
 
 
 def _first(values: Iterable[T | None]) -> T | None:

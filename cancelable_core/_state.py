@@ -162,3 +162,13 @@ class OperationState(CancelationToken):
         streams = self._streams or []
         streams.remove(stream)
         self._partial = stream.partial
+
+    async def _close_streams(self) -> Exception | None:
+        """Close them all, and say what went wrong first."""
+        failed: Exception | None = None
+        for stream in list(self._streams or ())[::-1]:
+            try:
+                await stream.aclose()
+            except Exception as error:  # noqa: BLE001  (raised from the block below)
+                failed = failed or error
+        return failed

@@ -15,6 +15,7 @@ them) only while somebody listens to it, so that a long-lived parent holds no fi
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -60,12 +61,21 @@ class CancelationToken:
         'manual: enough'
     """
 
-    __slots__ = ("__weakref__", "_callbacks", "_causes", "_links", "_name", "_upstream")
+    __slots__ = (
+        "__weakref__",
+        "_callbacks",
+        "_causes",
+        "_failures",
+        "_links",
+        "_name",
+        "_upstream",
+    )
 
     def __init__(self, *linked_to: CancelationToken, name: str | None = None) -> None:
         """Make a token, cancelled when one of ``linked_to`` is (never the other way round)."""
         self._causes: list[Cause] = []
         self._callbacks: dict[Registration, object] = {}
+        self._failures: list[Exception] = []
         self._links: list[Registration] = []
         self._upstream: tuple[CancelationToken, ...] = linked_to
         self._name = name
@@ -77,7 +87,7 @@ class CancelationToken:
 
     @property
     def cause(self) -> Cause | None:
-        """Why it was cancelled, or None."""
+        """Why it was cancelled, or None. Reading it never raises what callbacks raise."""
         if not self._causes:
             self._ask_upstream()
         return self._causes[0] if self._causes else None
@@ -110,11 +120,13 @@ class CancelationToken:
             ExceptionGroup: If callbacks raised; all of them have run.
         """
         cause = Cause(reason=reason, message=message, origin=self.name, grace=to_seconds(grace))
-        return self._decide(cause)
+        return self.cancel_with(cause)
 
     def cancel_with(self, cause: Cause) -> bool:
         """Cancel for a cause made elsewhere. Same promises as :meth:`cancel`."""
-        return self._decide(cause)
+        won = self._decide(cause)
+        self._raise_failures()
+        return won
 
     def check(self) -> None:
         """Raise if cancelled.
@@ -154,6 +166,7 @@ class CancelationToken:
         self._listen()
         if self.cause is not None:
             self._announce()
+            self._raise_failures()
         return registration
 
     def child(self, *, name: str | None = None) -> CancelationToken:
@@ -167,6 +180,7 @@ class CancelationToken:
         self._listen()
         if self.cause is not None:
             self._announce()
+            self._raise_failures()
 
     def __repr__(self) -> str:
         """Say whether it was cancelled, and why."""
@@ -198,29 +212,38 @@ class CancelationToken:
 
     def _hear(self, cause: Cause) -> None:
         self._latch(self._inherit(cause))
+        self._raise_failures()
 
     # -- telling ---------------------------------------------------------------------
 
     def _announce(self) -> None:
-        errors: list[Exception] = []
+        """Run the callbacks; what they raise is kept until somebody can raise it."""
         try:
             while self._callbacks:
                 for registration in _snapshot(self._callbacks):
-                    self._run(registration, errors)
+                    self._run(registration)
         finally:
             if not self._is_heard():
                 self._unlisten()
+
+    def _raise_failures(self) -> None:
+        if not self._failures:
+            return
+        errors: list[Exception] = []
+        with suppress(IndexError):  # empty now, perhaps by another thread
+            while True:
+                errors.append(self._failures.pop(0))
         if errors:
             msg = "callbacks of a cancelation raised"
             raise ExceptionGroup(msg, errors)
 
-    def _run(self, registration: Registration, errors: list[Exception]) -> None:
+    def _run(self, registration: Registration) -> None:
         if self._callbacks.pop(registration, _GONE) is _GONE:  # pragma: no cover  (a race)
             return  # closed, or run by somebody else
         try:
             registration._callback(self._causes[0])  # noqa: SLF001
         except Exception as error:  # noqa: BLE001  (raised, together, when all have run)
-            errors.append(error)
+            self._failures.append(error)
 
     def _forget(self, registration: Registration) -> None:
         self._callbacks.pop(registration, None)
