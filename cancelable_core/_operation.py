@@ -332,7 +332,8 @@ class Cancelable(ControlledOperation):
             ExceptionGroup: If callbacks raised, and nobody else's cancelation passes through.
         """
         failed = None if self._streams is None else await self._close_streams()
-        caught, raised = self._leave_scope(exc or failed)
+        stopped = failed is not None and not isinstance(failed, Exception)
+        caught, raised = self._leave_scope(failed if stopped else exc or failed)
         status = self._conclude(raised, caught=caught)
         try:
             await self._end(status)
@@ -462,9 +463,11 @@ class Cancelable(ControlledOperation):
             raise cause.error
         match self._when:
             case "raise":
-                raise error_for(cause, self.label) from exc
+                raise error_for(cause, self.label) from raised
             case "absorb":
                 return True
+            case "propagate" if raised is not exc:
+                raise raised
             case "propagate":
                 return False
             case _:  # pragma: no cover

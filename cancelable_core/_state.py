@@ -163,12 +163,13 @@ class OperationState(CancelationToken):
         streams.remove(stream)
         self._partial = stream.partial
 
-    async def _close_streams(self) -> Exception | None:
-        """Close them all, and say what went wrong first."""
-        failed: Exception | None = None
+    async def _close_streams(self) -> BaseException | None:
+        """Close them all, and say what went wrong first; what stops a task comes before errors."""
+        failed: BaseException | None = None
         for stream in list(self._streams or ())[::-1]:
             try:
                 await stream.aclose()
-            except Exception as error:  # noqa: BLE001  (raised from the block below)
-                failed = failed or error
+            except BaseException as error:  # noqa: BLE001  (raised from the block below)
+                if failed is None or not isinstance(error, Exception):
+                    failed = error
         return failed

@@ -86,7 +86,7 @@ BREAKS: dict[str, tuple[str, str, str]] = {
     ),
     "d17": (
         "_operation.py",
-        "                raise error_for(cause, self.label) from exc\n",
+        "                raise error_for(cause, self.label) from raised\n",
         "                return False\n",
     ),
     "d18": (

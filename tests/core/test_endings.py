@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
 import anyio
 import pytest
 
@@ -20,6 +24,31 @@ Status = OperationStatus
 
 def _fail(_: object) -> None:
     raise ZeroDivisionError("a callback")
+
+
+class _Closes:
+    """A source of nothing that does something else while it is closed."""
+
+    def __init__(self, close: Callable[[], object]) -> None:
+        self._close = close
+
+    def __aiter__(self) -> _Closes:
+        return self
+
+    async def __anext__(self) -> int:
+        return 1
+
+    async def aclose(self) -> None:
+        self._close()
+
+
+class _Slow:
+    """A stream that takes long to close, and that anybody may interrupt."""
+
+    partial: Any = None
+
+    async def aclose(self) -> None:
+        await anyio.sleep(5)
 
 
 async def _assert_nothing_is_left(cancel: Cancelable, registry: OperationRegistry) -> None:
@@ -92,4 +121,58 @@ async def test_a_block_that_cannot_open_is_closed(monkeypatch: pytest.MonkeyPatc
         await cancel.__aenter__()
     monkeypatch.undo()
     assert cancel.status is Status.FAILED
+    await _assert_nothing_is_left(cancel, registry)
+
+
+# -- streams that are interrupted while they close -----------------------------------------
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+async def test_an_interrupt_while_a_stream_closes_leaves_the_block_closed() -> None:
+    registry = OperationRegistry()
+    heard: list[BaseException] = []
+    closed: list[int] = []
+    cancel = Cancelable(registry=registry).on_error(lambda _, error: heard.append(error))
+    with pytest.raises(KeyboardInterrupt):
+        async with cancel:
+            cancel.stream(_Closes(lambda: closed.append(1)))
+            cancel.stream(_Closes(_interrupt))
+    assert closed == [1]
+    assert [type(error) for error in heard] == [KeyboardInterrupt]
+    assert cancel.status is Status.FAILED
+    await _assert_nothing_is_left(cancel, registry)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_cancelation_from_outside_while_a_stream_closes(fails: bool) -> None:
+    registry = OperationRegistry()
+    heard: list[object] = []
+    cancel = Cancelable(registry=registry).on_cancel(heard.append)
+    with anyio.move_on_after(1) as outer:
+        async with cancel:
+            cancel._track(_Slow())
+            if fails:
+                raise KeyError
+    assert outer.cancelled_caught
+    assert len(heard) == 1
+    assert cancel.status is Status.CANCELLED
+    assert cancel.context.reason is CancelationReason.EXTERNAL
+    await _assert_nothing_is_left(cancel, registry)
+
+
+@pytest.mark.parametrize("ending", ["raise", "absorb", "propagate"])
+async def test_its_own_limit_while_a_stream_closes(ending: Any) -> None:
+    registry = OperationRegistry()
+    cancel = Cancelable.with_timeout(1, registry=registry, when_cancelled=ending)
+    expected: dict[str, type[BaseException]] = {
+        "raise": TimeoutCancelation,
+        "propagate": anyio.get_cancelled_exc_class(),
+    }
+    with pytest.raises(expected[ending]) if ending in expected else nullcontext():
+        async with cancel:
+            cancel._track(_Slow())
+    assert cancel.status is Status.TIMEOUT
     await _assert_nothing_is_left(cancel, registry)
