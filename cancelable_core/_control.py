@@ -168,6 +168,15 @@ class ControlledOperation(OperationState):
             return inherited(cause, parent)
         return cause
 
+    def _outer_cause(self) -> Cause:
+        """Why somebody else's cancelation came through here."""
+        operation = self._enclosing
+        while operation is not None:
+            if (cause := operation.cause) is not None:
+                return inherited(cause, operation)
+            operation = operation._enclosing
+        return Cause(reason=CancelationReason.EXTERNAL, message="cancelled from outside")
+
     def _hear(self, cause: Cause) -> None:
         self.cancel_with(self._inherit(cause))
 

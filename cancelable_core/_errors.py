@@ -89,6 +89,8 @@ def _describe(cause: Cause, operation: str) -> str:
 
 def is_cancelation(error: BaseException) -> bool:
     """Whether ``error`` is the event loop's own cancelled exception, or only groups of it."""
+    if isinstance(error, GeneratorExit):  # perhaps of a task whose loop is gone
+        return False
     cancelled = anyio.get_cancelled_exc_class()
     if isinstance(error, BaseExceptionGroup):
         return error.split(cancelled)[1] is None

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
 
+from ._loops import is_in_loop
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -67,6 +69,8 @@ async def call_all(callbacks: list[Any], *args: object) -> None:
 
 async def call_final(callbacks: list[Any], *args: object) -> None:
     """Call each, also when the task is being cancelled, for a bounded time."""
-    if callbacks:
+    if callbacks and not is_in_loop():
+        await call_all(callbacks, *args)
+    elif callbacks:
         with anyio.move_on_after(FINAL_SECONDS, shield=True):
             await call_all(callbacks, *args)

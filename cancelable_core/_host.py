@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ._loops import is_in_loop
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
 
@@ -56,7 +58,7 @@ class Host:
 
     async def stop_watchers(self) -> None:
         """End it, and wait until it has ended."""
-        if self._background is not None:
+        if self._background is not None and is_in_loop():
             await self._background.__aexit__(None, None, None)
 
     # -- SourceHost --------------------------------------------------------------------

@@ -59,6 +59,15 @@ def running_loop() -> Loop:
     return cast("Loop", native)
 
 
+def is_in_loop() -> bool:
+    """Whether a loop runs the caller; none does for what is left of a loop that was closed."""
+    try:
+        anyio.lowlevel.current_token()
+    except anyio.NoEventLoopError:
+        return False
+    return True
+
+
 def wake_for_signals() -> None:
     """From now on, asyncio's loops in the main thread wake up for signals.
 

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 import anyio
 
-from ._control import ControlledOperation, inherited
+from ._control import ControlledOperation
 from ._errors import CancelationError, described, error_for, is_cancelation, is_remade
 from ._hooks import Hooks, call_all, call_final
 from ._host import Host
-from ._loops import running_loop
+from ._loops import is_in_loop, running_loop
 from ._sources import ConditionSource, SignalSource, TimeoutSource
 from ._token import CancelationToken
 from ._types import (
@@ -334,12 +334,15 @@ class Cancelable(ControlledOperation):
         failed = None if self._streams is None else await self._close_streams()
         stopped = failed is not None and not isinstance(failed, Exception)
         caught, raised = self._leave_scope(failed if stopped else exc or failed)
-        status = self._conclude(raised, caught=caught)
+        status = OperationStatus.FAILED
         try:
-            await self._end(status)
+            status = self._conclude(raised, caught=caught)
         finally:
-            if self._hooks is not None:
-                await self._end_hooks(self._hooks, raised)
+            try:
+                await self._end(status)
+            finally:
+                if self._hooks is not None:
+                    await self._end_hooks(self._hooks, raised)
         if not (caught or raised is None or isinstance(raised, Exception)):
             self._failures.clear()  # somebody else's cancelation is not replaced
         try:
@@ -428,7 +431,8 @@ class Cancelable(ControlledOperation):
             kind, tb = (None, None) if exc is None else (type(exc), exc.__traceback__)
             caught = bool(self._scope.__exit__(kind, exc, tb))
         except BaseException as other:  # noqa: BLE001  (a group's rest, or a misnested scope)
-            return False, exc if is_remade(exc, other) else other
+            is_dropped = isinstance(exc, GeneratorExit) and not is_in_loop()
+            return False, exc if is_dropped or is_remade(exc, other) else other
         return caught, exc
 
     def _conclude(self, raised: BaseException | None, *, caught: bool) -> OperationStatus:
@@ -478,15 +482,6 @@ class Cancelable(ControlledOperation):
         if not isinstance(raised, CancelationError) or not self._causes:
             return False
         return any(cause is self._causes[0] for cause in raised.cause.chain())
-
-    def _outer_cause(self) -> Cause:
-        """Why somebody else's cancelation came through here."""
-        operation = self._enclosing
-        while operation is not None:
-            if (cause := operation.cause) is not None:
-                return inherited(cause, operation)
-            operation = operation._enclosing
-        return Cause(reason=CancelationReason.EXTERNAL, message="cancelled from outside")
 
 
 def _first(values: Iterable[T | None]) -> T | None:

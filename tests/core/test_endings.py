@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 from cancelable_core import (
     Cancelable,
     CancelationReason,
+    CancelationToken,
+    ConditionSource,
     OperationRegistry,
     OperationStatus,
     TimeoutCancelation,
@@ -176,3 +179,34 @@ async def test_its_own_limit_while_a_stream_closes(ending: Any) -> None:
             cancel._track(_Slow())
     assert cancel.status is Status.TIMEOUT
     await _assert_nothing_is_left(cancel, registry)
+
+
+# -- loops that are gone -------------------------------------------------------------------
+
+
+def test_a_task_that_is_dropped_with_its_loop_leaves_nothing_behind() -> None:
+    registry, token = OperationRegistry(), CancelationToken()
+    heard: list[BaseException] = []
+    condition = ConditionSource(lambda: False)
+    cancel = Cancelable(registry=registry, linked_to=(token,), sources=(condition,))
+    cancel.on_error(lambda _, error: heard.append(error))
+
+    async def work() -> None:
+        async with cancel:
+            cancel.stream(_Closes(lambda: None))
+            await asyncio.Event().wait()
+
+    loop, body = asyncio.new_event_loop(), work()
+
+    async def begin() -> None:
+        loop.create_task(body)
+        await asyncio.sleep(0.01)
+
+    loop.run_until_complete(begin())
+    assert len(registry) == 1
+    assert token._callbacks
+    loop.close()
+    body.close()
+    assert cancel.status is Status.FAILED
+    assert [type(error) for error in heard] == [GeneratorExit]
+    assert (len(registry), token._callbacks) == (0, {})
