@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import Self
 
+    from ._types import Closable
+
 
 class Closing:
     """Something with a ``close()`` that may be called twice."""
@@ -24,3 +26,23 @@ class Closing:
     def __exit__(self, *_: object) -> None:
         """Close."""
         self.close()
+
+
+def close_all(parts: list[Closable]) -> None:
+    """Close every part, last to first, and empty the list.
+
+    Raises:
+        Exception: What a part raised, when all were closed.
+        ExceptionGroup: If several did.
+    """
+    errors: list[Exception] = []
+    while parts:
+        try:
+            parts.pop().close()
+        except Exception as error:  # noqa: BLE001  (raised when all were closed)
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        msg = "closing sources raised"
+        raise ExceptionGroup(msg, errors)

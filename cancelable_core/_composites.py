@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from ._closing import close_all
 from ._types import CancelationReason, Cause, Closable
 
 if TYPE_CHECKING:
@@ -82,8 +83,7 @@ class _Attached:
         return attached
 
     def close(self) -> None:
-        while self._parts:
-            self._parts.pop().close()
+        close_all(self._parts)
 
 
 class _Part:

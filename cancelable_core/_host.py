@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ._closing import close_all
 from ._loops import is_in_loop
 
 if TYPE_CHECKING:
@@ -44,8 +45,7 @@ class Host:
 
     def detach(self) -> None:
         """Stop the sources, last to first."""
-        while self._attached:
-            self._attached.pop().close()
+        close_all(self._attached)
 
     async def start_watchers(self) -> None:
         """Run what sources asked to be run."""

@@ -31,7 +31,6 @@ from ._sources import ConditionSource, SignalSource, TimeoutSource
 from ._token import CancelationToken
 from ._types import (
     CancelationReason,
-    Cause,
     OperationStatus,
     Seconds,
     WhenCancelled,
@@ -397,13 +396,15 @@ class Cancelable(ControlledOperation):
             self._parent._disown(self)
         if self._stop_pausing is not None:
             self._stop_pausing()
-        if self._host is not None:
-            self._host.detach()
-            self._host = None
-        if not self._callbacks:
-            self._unlisten()
-        if self._registry is not None and self._started_at is not None:
-            self._registry.ended(self)
+        host, self._host = self._host, None
+        try:
+            if host is not None:
+                host.detach()
+        finally:
+            if not self._callbacks:
+                self._unlisten()
+            if self._registry is not None and self._started_at is not None:
+                self._registry.ended(self)
 
     async def _start_hooks(self, hooks: Hooks) -> None:
         try:

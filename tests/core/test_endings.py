@@ -11,12 +11,15 @@ import anyio
 import pytest
 
 from cancelable_core import (
+    AnyOfSource,
     Cancelable,
     CancelationReason,
     CancelationToken,
+    Closable,
     ConditionSource,
     OperationRegistry,
     OperationStatus,
+    SourceHost,
     TimeoutCancelation,
     current_operation,
 )
@@ -210,3 +213,44 @@ def test_a_task_that_is_dropped_with_its_loop_leaves_nothing_behind() -> None:
     assert cancel.status is Status.FAILED
     assert [type(error) for error in heard] == [GeneratorExit]
     assert (len(registry), token._callbacks) == (0, {})
+
+
+# -- sources that cannot be closed ---------------------------------------------------------
+
+
+class _Source:
+    """A source that never cancels, and does ``close()`` at the end."""
+
+    def __init__(self, close: Callable[[], object]) -> None:
+        self._close = close
+
+    def close(self) -> None:
+        self._close()
+
+    def attach(self, host: SourceHost) -> Closable:
+        del host
+        return self
+
+
+@pytest.mark.parametrize("as_one", [False, True])
+async def test_a_source_that_fails_to_close_keeps_nothing_else_open(as_one: bool) -> None:
+    registry, token = OperationRegistry(), CancelationToken()
+    closed: list[int] = []
+    parts = (_Source(lambda: closed.append(1)), _Source(lambda: _fail(None)))
+    sources = (AnyOfSource(*parts),) if as_one else parts
+    cancel = Cancelable(registry=registry, linked_to=(token,), sources=sources)
+    with pytest.raises(ZeroDivisionError):
+        async with cancel:
+            await anyio.sleep(1)
+    assert closed == [1]
+    assert cancel.status is Status.COMPLETED
+    assert not token._callbacks
+    await _assert_nothing_is_left(cancel, registry)
+
+
+async def test_what_several_sources_raise_is_raised_together() -> None:
+    cancel = Cancelable(sources=(_Source(lambda: _fail(None)), _Source(lambda: _fail(None))))
+    with pytest.raises(ExceptionGroup) as caught:
+        async with cancel:
+            await anyio.sleep(1)
+    assert len(caught.value.exceptions) == 2
