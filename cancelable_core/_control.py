@@ -122,7 +122,7 @@ class ControlledOperation(OperationState):
             grace: Seconds between asking and stopping.
 
         Returns:
-            Whether this call decided.
+            Whether this call decided; False once the operation has ended.
         """
         seconds = to_seconds(grace)
         cause = Cause(reason=reason, message=message, origin=self.label, grace=seconds)
@@ -145,8 +145,11 @@ class ControlledOperation(OperationState):
     def _ask_upstream(self) -> None:
         if self._status is OperationStatus.RUNNING:
             self._settle()
-        if not self._causes:
+        if not self._causes and not self._has_ended():
             super()._ask_upstream()
+
+    def _decide(self, cause: Cause) -> bool:
+        return not self._has_ended() and super()._decide(cause)
 
     def _settle(self) -> None:
         """Decide for a time limit that has passed, before anybody else decides."""
@@ -186,7 +189,7 @@ class ControlledOperation(OperationState):
 
     def _is_heard(self) -> bool:
         if self._status is not OperationStatus.RUNNING:
-            return bool(self._callbacks)
+            return bool(self._callbacks) and not self._has_ended()
         stopped = bool(self._causes) and not self._causes[0].grace
         return not stopped or bool(self._callbacks)
 

@@ -401,8 +401,7 @@ class Cancelable(ControlledOperation):
             if host is not None:
                 host.detach()
         finally:
-            if not self._callbacks:
-                self._unlisten()
+            self._unlisten()
             if self._registry is not None and self._started_at is not None:
                 self._registry.ended(self)
 

@@ -143,6 +143,9 @@ class OperationState(CancelationToken):
 
     # -- for the other parts of an operation ---------------------------------------------
 
+    def _has_ended(self) -> bool:
+        return self._status not in {OperationStatus.PENDING, OperationStatus.RUNNING}
+
     def _duration(self) -> float:
         if self._took is not None or self._started_at is None:
             return self._took or 0.0

@@ -254,3 +254,33 @@ async def test_what_several_sources_raise_is_raised_together() -> None:
         async with cancel:
             await anyio.sleep(1)
     assert len(caught.value.exceptions) == 2
+
+
+# -- after the end -------------------------------------------------------------------------
+
+
+async def test_what_ended_has_its_cause_for_good() -> None:
+    token, parent = CancelationToken(), Cancelable()
+    heard: list[object] = []
+    cancel = Cancelable.with_token(token, parent=parent)
+    cancel.register(heard.append)
+    async with parent:
+        async with cancel:
+            await anyio.sleep(1)
+        token.cancel()
+        parent.cancel()
+        assert not cancel.cancel()
+        assert not cancel.is_cancelled
+        assert (cancel.status, cancel.context.cause) == (Status.COMPLETED, None)
+        assert heard == []
+        assert not token._callbacks
+        cancel.register(heard.append)
+        assert not token._callbacks
+
+
+async def test_what_was_stopped_is_not_stopped_again() -> None:
+    async with Cancelable(when_cancelled="absorb") as cancel:
+        cancel.cancel(message="first")
+        await anyio.sleep(1)
+    assert not cancel.cancel(message="second")
+    assert cancel.context.message == "first"
