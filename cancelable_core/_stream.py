@@ -171,9 +171,10 @@ class CancelableStream(Generic[T]):
         await self._complete()
 
     async def _until_stopped(self) -> None:
-        """Wait for the scope, when it is certain to stop us, rather than pull one more."""
+        """Let the scope stop us rather than pull one more; in a shield it does not."""
         if self._operation.is_stopping:
-            await anyio.sleep_forever()
+            self._operation._rearm()  # runs before we are resumed
+            await anyio.lowlevel.checkpoint()
 
     async def _complete(self) -> None:
         self._completed = True

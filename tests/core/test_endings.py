@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -284,3 +284,39 @@ async def test_what_was_stopped_is_not_stopped_again() -> None:
         await anyio.sleep(1)
     assert not cancel.cancel(message="second")
     assert cancel.context.message == "first"
+
+
+# -- shields -------------------------------------------------------------------------------
+
+
+async def _three() -> AsyncIterator[int]:
+    for number in range(3):
+        await anyio.sleep(1)
+        yield number
+
+
+@pytest.mark.parametrize("keep", [False, True])
+async def test_a_stream_in_a_shield_of_a_stopped_operation_runs_to_its_end(keep: bool) -> None:
+    async with Cancelable(when_cancelled="absorb") as cancel:
+        cancel.cancel()
+        async with cancel.shield():
+            stream = cancel.stream(_three(), buffer_partial=keep)
+            assert [item async for item in stream] == [0, 1, 2]
+        assert stream.partial.completed
+        await anyio.sleep(5)
+    assert cancel.context.duration == 3
+
+
+async def test_a_stream_that_another_task_reads_does_not_wait_for_a_scope_that_is_not_its() -> None:
+    got: list[int] = []
+
+    async def read(cancel: Cancelable) -> None:
+        got.extend([item async for item in cancel.stream(_three())])
+
+    stopped = Cancelable(when_cancelled="absorb")
+    async with anyio.create_task_group() as group, stopped as cancel:
+        cancel.cancel()
+        group.start_soon(read, cancel)
+        async with cancel.shield():
+            await anyio.sleep(9)
+    assert got == [0, 1, 2]
