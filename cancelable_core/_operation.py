@@ -436,6 +436,9 @@ class Cancelable(ControlledOperation):
         return caught, exc
 
     def _conclude(self, raised: BaseException | None, *, caught: bool) -> OperationStatus:
+        if raised is not None and not caught and is_cancelation(raised):
+            self._latch(self._outer_cause())  # it came before a deadline that passed meanwhile
+            return OperationStatus.CANCELLED
         cause = self.cause  # settles a deadline that passed, whatever the body made of it
         if raised is None:
             return OperationStatus.COMPLETED
@@ -447,9 +450,6 @@ class Cancelable(ControlledOperation):
         if caught or self._is_own(raised):
             timed_out = cause is not None and cause.reason is CancelationReason.TIMEOUT
             return OperationStatus.TIMEOUT if timed_out else OperationStatus.CANCELLED
-        if is_cancelation(raised):
-            self._latch(self._outer_cause())
-            return OperationStatus.CANCELLED
         self._error = described(raised)
         return OperationStatus.FAILED
 

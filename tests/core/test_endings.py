@@ -320,3 +320,16 @@ async def test_a_stream_that_another_task_reads_does_not_wait_for_a_scope_that_i
         async with cancel.shield():
             await anyio.sleep(9)
     assert got == [0, 1, 2]
+
+
+async def test_a_limit_that_passes_after_a_cancelation_from_outside_is_not_the_cause() -> None:
+    cancel = Cancelable.with_timeout(3)
+    with anyio.move_on_after(1):
+        async with cancel:
+            try:
+                await anyio.sleep(9)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await anyio.sleep(5)
+    assert cancel.status is Status.CANCELLED
+    assert cancel.context.reason is CancelationReason.EXTERNAL
