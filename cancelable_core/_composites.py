@@ -101,7 +101,7 @@ class _Part:
 
     def limit(self, seconds: float) -> None:
         async def expire() -> None:
-            await anyio.sleep(seconds)
+            await anyio.sleep(max(0, seconds))
             message = f"after {seconds:g} s"
             self.fire(Cause(reason=CancelationReason.TIMEOUT, message=message))
 

@@ -49,6 +49,6 @@ class Shield:
             self._scope.__exit__(exc_type, exc, tb)
 
     async def _lift_after(self, background: Background, seconds: float) -> None:
-        await anyio.sleep(seconds)
+        await anyio.sleep(max(0, seconds))
         self.lifted = True
         background.lift_shield()

@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from cancelable_core import (
+    AllOfSource,
     AnyOfSource,
     Cancelable,
     CancelationReason,
@@ -21,6 +22,7 @@ from cancelable_core import (
     OperationStatus,
     SourceHost,
     TimeoutCancelation,
+    TimeoutSource,
     current_operation,
 )
 
@@ -333,3 +335,14 @@ async def test_a_limit_that_passes_after_a_cancelation_from_outside_is_not_the_c
                     await anyio.sleep(5)
     assert cancel.status is Status.CANCELLED
     assert cancel.context.reason is CancelationReason.EXTERNAL
+
+
+async def test_negative_limits_have_passed_already() -> None:
+    with pytest.raises(TimeoutCancelation):
+        async with Cancelable(sources=(AllOfSource(TimeoutSource(-1)),)):
+            await anyio.sleep(1)
+    async with Cancelable(when_cancelled="absorb") as cancel:
+        cancel.cancel()
+        async with cancel.shield(limit=-1) as shield:
+            await anyio.sleep(1)
+    assert shield.lifted
