@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -26,10 +27,10 @@ DASHBOARD = re.compile(
 
 
 @pytest.fixture(scope="module")
-def running() -> dict[Path, subprocess.Popen[str]]:
-    """All of them at once: they mostly wait."""
+def running() -> Iterator[dict[Path, subprocess.Popen[str]]]:
+    """All of them at once: they mostly wait. Some are perhaps another worker's to look at."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
-    return {
+    processes = {
         path: subprocess.Popen(
             [sys.executable, str(path), "--demo"],
             stdin=subprocess.DEVNULL,
@@ -40,6 +41,10 @@ def running() -> dict[Path, subprocess.Popen[str]]:
         )
         for path in EXAMPLES
     }
+    yield processes
+    for process in processes.values():
+        with process:
+            process.kill()
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
