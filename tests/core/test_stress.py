@@ -329,6 +329,8 @@ def test_signals_into_a_running_loop_cancel_one_operation_after_the_other(backen
 
     async def main() -> int:
         cancelled, done = 0, anyio.Event()
+        # the timer needs no turn of the interpreter; a thread may wait long for one
+        signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
         async with anyio.create_task_group() as group:
             for _ in range(5):
                 group.start_soon(churn, done)
@@ -339,11 +341,10 @@ def test_signals_into_a_running_loop_cancel_one_operation_after_the_other(backen
                 assert cancel.context.message == "signal"
                 cancelled += 1
             done.set()
+        signal.setitimer(signal.ITIMER_REAL, 0)  # none comes while the loop is closed
         return cancelled
 
     try:
-        # the timer needs no turn of the interpreter; a thread may wait long for one
-        signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
         assert anyio.run(main, backend=backend) == 500
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
