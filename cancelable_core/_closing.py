@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ._errors import raise_all
+
 if TYPE_CHECKING:
     from typing import Self
 
@@ -41,8 +43,4 @@ def close_all(parts: list[Closable]) -> None:
             parts.pop().close()
         except Exception as error:  # noqa: BLE001  (raised when all were closed)
             errors.append(error)
-    if len(errors) == 1:
-        raise errors[0]
-    if errors:
-        msg = "closing sources raised"
-        raise ExceptionGroup(msg, errors)
+    raise_all(errors, "closing sources raised")

@@ -104,6 +104,14 @@ def is_remade(group: BaseException | None, other: BaseException) -> bool:
     return group.split(anyio.get_cancelled_exc_class())[0] is None
 
 
+def raise_all(errors: list[Exception], message: str) -> None:
+    """Raise what was collected: one error as it is, several as a group; none is no error."""
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise ExceptionGroup(message, errors)
+
+
 def described(error: BaseException) -> str:
     """Type and text of an exception, on one line."""
     return f"{type(error).__name__}: {error}"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
 
+from ._errors import raise_all
 from ._loops import is_in_loop
 
 if TYPE_CHECKING:
@@ -60,11 +61,7 @@ async def call_all(callbacks: list[Any], *args: object) -> None:
                 await result
         except Exception as error:  # noqa: BLE001  (raised when all have run)
             errors.append(error)
-    if len(errors) == 1:
-        raise errors[0]
-    if errors:
-        msg = "callbacks of an operation raised"
-        raise ExceptionGroup(msg, errors)
+    raise_all(errors, "callbacks of an operation raised")
 
 
 async def call_final(callbacks: list[Any], *args: object) -> None:

@@ -13,7 +13,6 @@ import time
 from contextlib import ExitStack
 
 import anyio
-import anyio.to_thread
 
 from llmctl.attachments import with_attachments
 from llmctl.chat.commands import Commands
